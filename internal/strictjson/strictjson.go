@@ -1,0 +1,68 @@
+// Package strictjson decodes JSON that was written by somebody else so that
+// no two readers can disagree about it: member names are case-sensitive,
+// doubled names and invalid UTF-8 are refused at every depth, and nothing may
+// follow the value. It is the one place that imports the reference
+// implementation of encoding/json/v2, and goes when that is stable in Go.
+package strictjson
+
+import (
+	"errors"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// A Decoder is what a type's UnmarshalJSONFrom method reads itself from. It is
+// as strict as the call that it is part of.
+type Decoder = jsontext.Decoder
+
+// Decode decodes the next value of from into v.
+func Decode(from *Decoder, v any) error { return json.UnmarshalDecode(from, v) }
+
+// Unmarshal decodes data into v and ignores members that v has no field for.
+// A null at the top is an error: it would leave v untouched.
+//
+// The error names the member whose type is wrong, where v knows that member,
+// and otherwise nothing of data: its text is fit for a log.
+func Unmarshal(data []byte, v any) error {
+	return unmarshal(data, v)
+}
+
+// UnmarshalClosed is Unmarshal, but a member that v has no field for is an
+// error too.
+func UnmarshalClosed(data []byte, v any) error {
+	return unmarshal(data, v, json.RejectUnknownMembers(true))
+}
+
+func unmarshal(data []byte, v any, opts ...json.Options) error {
+	if string(data) == "null" {
+		return errors.New("null instead of a value")
+	}
+	err := json.Unmarshal(data, v, opts...)
+	if err == nil {
+		return nil
+	}
+	// The decoder's own text quotes what it read, so none of it is passed on.
+	semantic, ok := errors.AsType[*json.SemanticError](err)
+	switch {
+	case !ok:
+		return errors.New("no strict JSON (RFC 8259 grammar, UTF-8, no name twice in an object)")
+	case errors.Is(err, json.ErrUnknownName):
+		return errors.New("a member that does not belong there")
+	case semantic.JSONPointer == "":
+		return errors.New("a JSON value of the wrong type")
+	default:
+		// Only a name that v has a field for gets here: unknown ones are
+		// skipped, or were reported just above.
+		return &TypeError{Member: string(semantic.JSONPointer)}
+	}
+}
+
+// A TypeError says which known member has a value of the wrong JSON type.
+type TypeError struct {
+	Member string // a JSON pointer (RFC 6901), for instance /kubernetes.io/pod
+}
+
+func (e *TypeError) Error() string {
+	return "the member " + e.Member + " has a value of the wrong type or out of range"
+}
