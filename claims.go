@@ -1,0 +1,321 @@
+package kubejwt
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/kubejwt/kubejwt/internal/strictjson"
+)
+
+// Claims is the identity that a token proves. It is a comparable value: two
+// verifications of one token give equal Claims. Times are in UTC.
+//
+// Where several clusters are joined, decide on Issuer and Username together:
+// every cluster can have a shop/api.
+type Claims struct {
+	Issuer         string // iss, as configured or learnt from the discovery document
+	Subject        string // sub: the same as Username
+	ID             string // jti; "" from clusters before 1.30
+	Audience       string // the first of Config.Audiences that the token names
+	Namespace      string
+	ServiceAccount Object
+	Pod            Object // zero unless the token is bound to a pod
+	Node           Object // the pod's node, or the one that the token is bound to; UID may be ""
+	Secret         Object // zero unless the token is bound to a secret
+	IssuedAt       time.Time
+	NotBefore      time.Time // zero if the token has no nbf
+	// Expiry is when this Verifier stops accepting the token, leeway aside:
+	// the earlier of exp and warnafter, or exp with Config.AcceptExtended.
+	Expiry time.Time
+}
+
+// An Object names a Kubernetes object. The UID tells it from a later object of
+// the same name.
+type Object struct{ Name, UID string }
+
+// Username is the name that TokenReview gives and RBAC knows:
+// system:serviceaccount:<namespace>:<name>. It is "" for zero Claims.
+func (c Claims) Username() string {
+	if c == (Claims{}) {
+		return ""
+	}
+	return username(c.Namespace, c.ServiceAccount.Name)
+}
+
+func username(namespace, name string) string {
+	return "system:serviceaccount:" + namespace + ":" + name
+}
+
+// Groups are the groups that TokenReview gives. They are nil for zero Claims.
+func (c Claims) Groups() []string {
+	if c == (Claims{}) {
+		return nil
+	}
+	return []string{"system:serviceaccounts", "system:serviceaccounts:" + c.Namespace, "system:authenticated"}
+}
+
+// Extra is the extra information that TokenReview gives: the token's ID, and
+// the pod and node where they are known. It is nil where there is none.
+//
+// It follows ServiceAccountInfo.UserInfo in
+// k8s.io/apiserver/pkg/authentication/serviceaccount.
+func (c Claims) Extra() map[string][]string {
+	var extra map[string][]string
+	add := func(key, value string) {
+		if extra == nil {
+			extra = make(map[string][]string)
+		}
+		extra["authentication.kubernetes.io/"+key] = []string{value}
+	}
+	if c.ID != "" {
+		add("credential-id", "JTI="+c.ID)
+	}
+	if c.Pod.Name != "" && c.Pod.UID != "" {
+		add("pod-name", c.Pod.Name)
+		add("pod-uid", c.Pod.UID)
+	}
+	if c.Node.Name != "" {
+		add("node-name", c.Node.Name)
+		if c.Node.UID != "" {
+			add("node-uid", c.Node.UID)
+		}
+	}
+	return extra
+}
+
+// payload is a decoded payload. All of it is unverified until the signature
+// has held, and nothing is read a second time after that.
+type payload struct {
+	registered
+	Subject    string           `json:"sub"`
+	ID         optionalString   `json:"jti"`
+	Kubernetes *kubernetesClaim `json:"kubernetes.io"`
+
+	// The flat claims of Secret-based tokens. Beside kubernetes.io they would
+	// name a second identity.
+	LegacyNamespace   *string `json:"kubernetes.io/serviceaccount/namespace"`
+	LegacySecret      *string `json:"kubernetes.io/serviceaccount/secret.name"`
+	LegacyAccountName *string `json:"kubernetes.io/serviceaccount/service-account.name"`
+	LegacyAccountUID  *string `json:"kubernetes.io/serviceaccount/service-account.uid"`
+}
+
+// registered are the claims of rule 7 but warnafter, which is nested.
+type registered struct {
+	Issuer    string      `json:"iss"`
+	Audiences audiences   `json:"aud"`
+	Expiry    numericDate `json:"exp"`
+	NotBefore numericDate `json:"nbf"`
+	IssuedAt  numericDate `json:"iat"`
+}
+
+// kubernetesClaim is privateClaims' kubernetes in k8s.io/kubernetes
+// pkg/serviceaccount/claims.go. Later versions may add members.
+type kubernetesClaim struct {
+	Namespace      string       `json:"namespace"`
+	ServiceAccount *objectClaim `json:"serviceaccount"`
+	Pod            *objectClaim `json:"pod"`
+	Node           *objectClaim `json:"node"`
+	Secret         *objectClaim `json:"secret"`
+	WarnAfter      numericDate  `json:"warnafter"`
+}
+
+type objectClaim struct {
+	Name string         `json:"name"`
+	UID  optionalString `json:"uid"`
+}
+
+// decodePayload decodes the payload, strictly and once.
+func decodePayload(data []byte) (*payload, error) {
+	p := new(payload)
+	if err := strictjson.Unmarshal(data, p); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// warnAfter is when the API server starts to complain about an extended token.
+func (p *payload) warnAfter() numericDate {
+	if p.Kubernetes == nil {
+		return numericDate{}
+	}
+	return p.Kubernetes.WarnAfter
+}
+
+// maxDate is the last second of the year 9999.
+const maxDate = 253402300799
+
+// numericDate is RFC 7519's NumericDate as Kubernetes writes it, a plain
+// integer, or absent.
+type numericDate struct {
+	seconds int64
+	present bool
+}
+
+func (d *numericDate) UnmarshalJSONFrom(from *strictjson.Decoder) error {
+	value, err := from.ReadValue()
+	if err != nil {
+		return err
+	}
+	*d = numericDate{}
+	if value.Kind() == 'n' {
+		return nil
+	}
+	d.present = true
+	if len(value) > len("253402300799") {
+		return errors.New("out of range")
+	}
+	for _, digit := range value {
+		if digit < '0' || digit > '9' {
+			return errors.New("not a plain integer")
+		}
+		d.seconds = d.seconds*10 + int64(digit-'0')
+	}
+	if d.seconds > maxDate {
+		return errors.New("out of range")
+	}
+	return nil
+}
+
+// time is the zero Time if d is absent.
+func (d numericDate) time() time.Time {
+	if !d.present {
+		return time.Time{}
+	}
+	return time.Unix(d.seconds, 0).UTC()
+}
+
+// audiences is aud: a string or an array of strings (RFC 7519, section 4.1.3).
+type audiences []string
+
+func (a *audiences) UnmarshalJSONFrom(from *strictjson.Decoder) error {
+	*a = nil
+	switch from.PeekKind() {
+	case 'n':
+		return from.SkipValue()
+	case '"':
+		return a.appendFrom(from)
+	case '[':
+	default:
+		return errors.New("neither a string nor an array")
+	}
+	if _, err := from.ReadToken(); err != nil { // [
+		return err
+	}
+	for from.PeekKind() != ']' {
+		if err := a.appendFrom(from); err != nil {
+			return err
+		}
+	}
+	_, err := from.ReadToken() // ]
+	return err
+}
+
+func (a *audiences) appendFrom(from *strictjson.Decoder) error {
+	// A null would decode into a string, as the empty one.
+	if from.PeekKind() != '"' {
+		return errors.New("not a string among the audiences")
+	}
+	*a = append(*a, "")
+	return strictjson.Decode(from, &(*a)[len(*a)-1])
+}
+
+// optionalString is a string that may be absent, which is not the empty one.
+type optionalString struct {
+	value   string
+	present bool
+}
+
+func (s *optionalString) UnmarshalJSONFrom(from *strictjson.Decoder) error {
+	*s = optionalString{present: from.PeekKind() != 'n'}
+	return strictjson.Decode(from, &s.value)
+}
+
+// identity checks that p names one service account, consistently, and returns
+// it. The API server looks most of this up; offline nothing else would notice
+// a contradiction.
+func (p *payload) identity() (Claims, error) {
+	k := p.Kubernetes
+	switch {
+	case k == nil:
+		return Claims{}, errors.New("no kubernetes.io")
+	case p.LegacyNamespace != nil, p.LegacySecret != nil, p.LegacyAccountName != nil, p.LegacyAccountUID != nil:
+		return Claims{}, errors.New("the claims of a Secret-based token beside kubernetes.io")
+	case !isDNSLabel(k.Namespace):
+		return Claims{}, errors.New("a kubernetes.io namespace that is missing or no DNS label")
+	case k.ServiceAccount == nil:
+		return Claims{}, errors.New("no kubernetes.io serviceaccount")
+	case k.Secret != nil && (k.Pod != nil || k.Node != nil):
+		return Claims{}, errors.New("a kubernetes.io secret beside a pod or node")
+	case p.ID.present && !isPrintable(p.ID.value):
+		return Claims{}, errors.New("a jti that is not 1 to 128 printable ASCII characters")
+	}
+
+	c := Claims{Subject: p.Subject, ID: p.ID.value, Namespace: k.Namespace}
+	for _, part := range []struct {
+		name  string
+		claim *objectClaim
+		to    *Object
+	}{
+		{"serviceaccount", k.ServiceAccount, &c.ServiceAccount},
+		{"pod", k.Pod, &c.Pod},
+		{"node", k.Node, &c.Node},
+		{"secret", k.Secret, &c.Secret},
+	} {
+		if part.claim == nil {
+			continue
+		}
+		if !isDNSSubdomain(part.claim.Name) {
+			return Claims{}, fmt.Errorf("a kubernetes.io %s whose name is missing or no DNS subdomain", part.name)
+		}
+		part.to.Name = part.claim.Name
+		// The API server leaves out the UID of a node that it did not find.
+		if !part.claim.UID.present && part.claim == k.Node {
+			continue
+		}
+		if !isPrintable(part.claim.UID.value) {
+			return Claims{}, fmt.Errorf("a kubernetes.io %s whose uid is not 1 to 128 printable ASCII characters", part.name)
+		}
+		part.to.UID = part.claim.UID.value
+	}
+	// The API server never looks at sub of such a token, only at kubernetes.io.
+	if p.Subject != username(c.Namespace, c.ServiceAccount.Name) {
+		return Claims{}, errors.New("a sub that is not the service account of kubernetes.io")
+	}
+	return c, nil
+}
+
+// isDNSLabel reports whether s is a DNS label of RFC 1123, as namespaces are.
+func isDNSLabel(s string) bool {
+	return len(s) <= 63 && !strings.Contains(s, ".") && isDNSSubdomain(s)
+}
+
+// isDNSSubdomain reports whether s is what Kubernetes calls a DNS-1123
+// subdomain, as most names are. It bounds the whole, not each label.
+func isDNSSubdomain(s string) bool {
+	if len(s) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for i := range len(label) {
+			if c := label[i]; c != '-' && (c < '0' || c > '9') && (c < 'a' || c > 'z') {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// isPrintable reports whether s is an identifier that a log can show.
+func isPrintable(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return 1 <= len(s) && len(s) <= 128
+}

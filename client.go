@@ -1,0 +1,189 @@
+package kubejwt
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/kubejwt/kubejwt/internal/reread"
+	"github.com/kubejwt/kubejwt/internal/strictjson"
+)
+
+// tokenInterval is how old a token read from a file may get. Kubelet renews it
+// when a fifth of its life is left, two minutes at the least.
+const tokenInterval = time.Minute
+
+// TokenFile returns the token that kubelet mounts and renews at path. The file
+// is read again when it is asked for after a minute; if that fails, the last
+// token stays in use until it expires. Errors name the file.
+//
+// The Expiry of a token is at most a minute ahead, so that an
+// [oauth2.ReuseTokenSource] around this one sees renewals too. Nothing is read
+// before the first Token. It may be used at once by many goroutines.
+func TokenFile(path string) oauth2.TokenSource {
+	return &tokenFile{path, reread.New(path, maxBearerSize, tokenInterval, parseTokenFile, slog.New(slog.DiscardHandler))}
+}
+
+type tokenFile struct {
+	path string
+	file *reread.File[mountedToken]
+}
+
+// mountedToken is a token and its exp, zero if that can't be told.
+type mountedToken struct {
+	bearer string
+	expiry time.Time
+}
+
+func (m mountedToken) expired() bool {
+	return !m.expiry.IsZero() && !time.Now().Before(m.expiry)
+}
+
+func (t *tokenFile) Token() (*oauth2.Token, error) {
+	if t.path == "" {
+		return nil, errors.New("kubejwt: TokenFile: no path")
+	}
+	content, err := t.file.Get()
+	if err == nil && content.Value.expired() {
+		content, err = t.file.GetFresh()
+	}
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("kubejwt: TokenFile: %w", err)
+	case content.Value.expired() && content.Problem != nil:
+		return nil, fmt.Errorf("kubejwt: TokenFile: %w; the token read before has expired", content.Problem)
+	case content.Value.expired():
+		return nil, fmt.Errorf("kubejwt: TokenFile: %s: the token in it expired at %s: does kubelet renew this volume?", t.path, date(content.Value.expiry))
+	}
+	expiry := time.Now().Add(tokenInterval)
+	if token := content.Value; !token.expiry.IsZero() && token.expiry.Before(expiry) {
+		expiry = token.expiry
+	}
+	return &oauth2.Token{AccessToken: content.Value.bearer, TokenType: "Bearer", Expiry: expiry}, nil
+}
+
+// parseTokenFile reads exp without verifying it: it is the caller's own token,
+// and whoever gets it verifies it.
+func parseTokenFile(data []byte) (mountedToken, error) {
+	bearer, err := parseBearer(data)
+	if err != nil {
+		return mountedToken{}, err
+	}
+	token := mountedToken{bearer: bearer}
+	if !strings.HasPrefix(bearer, "eyJ") {
+		return token, nil // not a JWT: whoever gets it knows what it is
+	}
+	segments := strings.Split(bearer, ".")
+	if len(segments) != 3 || segments[2] == "" {
+		return mountedToken{}, errors.New("half a JWT")
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(segments[1])
+	if err != nil {
+		return mountedToken{}, errors.New("a damaged JWT")
+	}
+	var claims struct {
+		Expiry numericDate `json:"exp"`
+	}
+	if err := strictjson.Unmarshal(payload, &claims); err != nil {
+		return mountedToken{}, errors.New("a damaged JWT")
+	}
+	token.expiry = claims.Expiry.time()
+	return token, nil
+}
+
+// Transport is an http.RoundTripper that sends a token to one origin, and to
+// no other. Source and Origin are required.
+//
+//	client := &http.Client{Transport: &kubejwt.Transport{
+//		Source: kubejwt.TokenFile("/var/run/secrets/tokens/data-store"),
+//		Origin: "https://data-store.prod.svc",
+//	}}
+//
+// A request to another origin is an error that names both, unless a redirect
+// led there: then it passes without the token. A request that has an
+// Authorization header already is an error.
+type Transport struct {
+	Source oauth2.TokenSource // of the token, usually TokenFile
+	Origin string             // scheme, host and port; http only where it says so
+	Base   http.RoundTripper  // nil: http.DefaultTransport
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
+	authorized, err := t.authorize(request)
+	if err != nil {
+		// A RoundTripper closes the body, in any case.
+		if request.Body != nil {
+			request.Body.Close()
+		}
+		return nil, fmt.Errorf("kubejwt: Transport: %w", err)
+	}
+	base := t.Base
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	response, err := base.RoundTrip(authorized)
+	if response != nil {
+		response.Request = request // and not the copy, which has the token
+	}
+	return response, err
+}
+
+// authorize returns a copy of request with the token, or request itself if a
+// redirect leads elsewhere.
+func (t *Transport) authorize(request *http.Request) (*http.Request, error) {
+	if request.URL == nil {
+		return nil, errors.New("the request has no URL")
+	}
+	if t.Source == nil {
+		return nil, errors.New("no Source, which is required")
+	}
+	origin, err := parseOrigin(t.Origin)
+	if err != nil {
+		return nil, err
+	}
+	if len(request.Header.Values("Authorization")) > 0 {
+		return nil, errors.New("the request has an Authorization header already")
+	}
+	if to := originOf(request.URL); to != origin {
+		// Only a client that follows a redirect sets Response.
+		if request.Response == nil {
+			return nil, fmt.Errorf("the token is for %s, and the request goes to %s", origin, to)
+		}
+		return request, nil
+	}
+	token, err := t.Source.Token()
+	if err != nil {
+		return nil, err
+	}
+	if token == nil || token.AccessToken == "" {
+		return nil, errors.New("the Source gave no token")
+	}
+	authorized := request.Clone(request.Context())
+	if authorized.Header == nil {
+		authorized.Header = make(http.Header)
+	}
+	token.SetAuthHeader(authorized)
+	return authorized, nil
+}
+
+func parseOrigin(text string) (string, error) {
+	if text == "" {
+		return "", errors.New("no Origin, which is required")
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return "", errors.New("the Origin is wrong: want scheme and host, as in https://data-store.prod.svc")
+	}
+	if u.Path != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.User != nil {
+		return "", errors.New("the Origin is wrong: want scheme, host and port alone: no path, query, fragment or user information")
+	}
+	return originOf(u), nil
+}

@@ -1,0 +1,241 @@
+package kubejwt
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"github.com/kubejwt/kubejwt/internal/tokencache"
+)
+
+const (
+	defaultLeeway      = time.Minute // as the API server
+	maxLeeway          = 5 * time.Minute
+	defaultMaxLifetime = 24 * time.Hour
+	defaultCacheSize   = 8192
+)
+
+// Config says whose tokens a [Verifier] accepts. Issuer (but for [InCluster]),
+// Audiences and ServiceAccounts are required; no field turns a check off by
+// being empty. For durations and sizes 0 means the default, and negative
+// switches the bound off.
+type Config struct {
+	// Issuer is the exact iss of the tokens, the API server's
+	// --service-account-issuer, and where the discovery document is looked for
+	// unless Keys say otherwise. New requires it. InCluster learns it from the
+	// API server's document if it is empty.
+	Issuer string
+	// FormerIssuers are older issuers of this same cluster, while
+	// --service-account-issuer changes. Never name another cluster's: that is
+	// what Join is for.
+	FormerIssuers []string
+	// Audiences are the names of this service: a token must name at least one.
+	// Naming an issuer here admits tokens that are good for the API server
+	// too, as every pod's default token is; New logs a warning.
+	Audiences []string
+	// ServiceAccounts may call: "namespace/name", "namespace/*" for all of a
+	// namespace, or "*" for every one of the issuer. Nothing else is a
+	// pattern. Nil and empty are errors.
+	ServiceAccounts []string
+	// Keys says where the keys come from. Nil means RemoteKeys{}: for New the
+	// issuer's own discovery document with the system's roots, for InCluster
+	// the pod's API server.
+	Keys KeySource
+	// Leeway is how far the clocks may be apart: 0 means 60 seconds, as for
+	// the API server; negative means not at all. Over 5 minutes is an error.
+	Leeway time.Duration
+	// MaxLifetime is how long a token may live, from iat to the earlier of exp
+	// and warnafter (to exp with AcceptExtended): 0 means 24 hours, negative
+	// means any time. Deletion of a pod or an account is not visible before
+	// its token expires, so this bounds for how long it goes unseen.
+	MaxLifetime time.Duration
+	// AcceptExtended honours exp of tokens past their warnafter: the token
+	// that every pod has by default lives for a year, with a warnafter an hour
+	// ahead. It needs an explicit MaxLifetime.
+	AcceptExtended bool
+	// RequirePod refuses tokens that are not bound to a pod.
+	RequirePod bool
+	// CacheSize is how many verified tokens are remembered: 0 means 8192,
+	// negative means none.
+	CacheSize int
+	// Logger gets key refreshes, changes and failures, and refusals at Debug:
+	// nil means slog.Default() at the time of New.
+	Logger *slog.Logger
+	// Now is the clock for the times in tokens: nil means time.Now. Keys age
+	// by the real clock.
+	Now func() time.Time
+}
+
+// New returns a Verifier for the tokens of one issuer. It does no network I/O;
+// it reads a KeyFile, which has to be in order. Its errors name the field.
+func New(config Config) (*Verifier, error) {
+	c, allowed, err := config.prepare()
+	if err != nil {
+		return nil, err
+	}
+	if config.Issuer == "" {
+		return nil, badField("Issuer", "is required: the API server's --service-account-issuer (InCluster learns it)")
+	}
+	switch keys := config.Keys.(type) {
+	case nil:
+		err = c.useRemote(newRemote(config.Issuer, RemoteKeys{}, c.config.Logger))
+	case RemoteKeys:
+		err = c.useRemote(newRemote(config.Issuer, keys, c.config.Logger))
+	case KeyFile:
+		err = c.useFile(newFileKeys(keys, c.config.Logger))
+	case PublicKeys:
+		err = c.useStatic(newStaticKeySet(keys))
+	default:
+		err = badField("Keys", "a %T is no KeySource: want PublicKeys, KeyFile or RemoteKeys, by value", keys)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Verifier{cluster: c, allowed: allowed}, nil
+}
+
+// InCluster returns a Verifier for the tokens of the cluster that this pod runs
+// in: the keys come from its API server, found in KUBERNETES_SERVICE_HOST and
+// KUBERNETES_SERVICE_PORT, judged by the mounted ca.crt, asked with the mounted
+// token; the issuer comes from the API server's document unless Config names
+// it. Fields set in a RemoteKeys override those; for other kinds of Keys use
+// New. It does no I/O yet. Outside a pod the error is ErrNotInCluster.
+//
+// A DiscoveryURL or JWKSURL on another origin than the API server's gets
+// neither the pod's CA nor its token.
+func InCluster(config Config) (*Verifier, error) {
+	c, allowed, err := config.prepare()
+	if err != nil {
+		return nil, err
+	}
+	var keys RemoteKeys
+	switch given := config.Keys.(type) {
+	case nil:
+	case RemoteKeys:
+		keys = given
+	default:
+		return nil, badField("Keys", "InCluster takes none or RemoteKeys, not %T: use New", given)
+	}
+	apiServer, err := podAPIServer()
+	if err != nil {
+		return nil, err
+	}
+	c.learns = config.Issuer == ""
+	if err := c.useRemote(newPodRemote(apiServer, config.Issuer, keys, c.config.Logger)); err != nil {
+		return nil, err
+	}
+	return &Verifier{cluster: c, allowed: allowed}, nil
+}
+
+// prepare checks the fields that New and InCluster have in common, and fills in
+// the defaults.
+func (config Config) prepare() (*cluster, allowedAccounts, error) {
+	allowed, err := config.check()
+	if err != nil {
+		return nil, allowedAccounts{}, err
+	}
+	config.FormerIssuers = slices.Clone(config.FormerIssuers)
+	config.Audiences = slices.Clone(config.Audiences)
+	config.ServiceAccounts = nil // each Verifier has its own
+	if config.Leeway == 0 {
+		config.Leeway = defaultLeeway
+	}
+	config.Leeway = max(config.Leeway, 0)
+	if config.MaxLifetime == 0 {
+		config.MaxLifetime = defaultMaxLifetime
+	}
+	if config.CacheSize == 0 {
+		config.CacheSize = defaultCacheSize
+	}
+	if config.Logger == nil {
+		config.Logger = slog.Default()
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	c := &cluster{config: config, remembered: tokencache.New[*remembered](config.CacheSize)}
+	for _, issuer := range append([]string{config.Issuer}, config.FormerIssuers...) {
+		c.warnOfAudience(issuer)
+	}
+	return c, allowed, nil
+}
+
+// badField is the error of a field of Config.
+func badField(field, format string, args ...any) error {
+	return fmt.Errorf("kubejwt: Config."+field+": "+format, args...)
+}
+
+func (config Config) check() (allowedAccounts, error) {
+	switch {
+	case config.Issuer == legacyIssuer, slices.Contains(config.FormerIssuers, legacyIssuer):
+		return allowedAccounts{}, badField("Issuer, FormerIssuers", "%s is that of tokens which never expire, and is never accepted", legacyIssuer)
+	case !utf8.ValidString(config.Issuer), slices.ContainsFunc(config.FormerIssuers, notUTF8):
+		return allowedAccounts{}, badField("Issuer, FormerIssuers", "one is not UTF-8, and no token's iss can be equal to it")
+	case slices.Contains(config.FormerIssuers, ""):
+		return allowedAccounts{}, badField("FormerIssuers", "one is empty")
+	case len(config.Audiences) == 0:
+		return allowedAccounts{}, badField("Audiences", "is required: the audience in the caller's projected volume")
+	case slices.Contains(config.Audiences, ""):
+		return allowedAccounts{}, badField("Audiences", "one is empty")
+	case slices.Contains(config.Audiences, "*"):
+		return allowedAccounts{}, badField("Audiences", `"*" is not a pattern here: name this service`)
+	case slices.ContainsFunc(config.Audiences, notUTF8):
+		return allowedAccounts{}, badField("Audiences", "one is not UTF-8, and no token's aud can be equal to it")
+	case config.Leeway > maxLeeway:
+		return allowedAccounts{}, badField("Leeway", "%v is more than %v", config.Leeway, maxLeeway)
+	case config.AcceptExtended && config.MaxLifetime == 0:
+		return allowedAccounts{}, badField("AcceptExtended", "needs an explicit MaxLifetime: such tokens live for a year, and the default refuses them")
+	}
+	allowed, err := parseServiceAccounts(config.ServiceAccounts)
+	if err != nil {
+		return allowedAccounts{}, badField("ServiceAccounts", "%w", err)
+	}
+	return allowed, nil
+}
+
+func notUTF8(s string) bool { return !utf8.ValidString(s) }
+
+// warnOfAudience tells the operator of callers whose token is good for the API
+// server too: this service, or whoever breaks into it, could use it there.
+func (c *cluster) warnOfAudience(issuer string) {
+	if issuer != "" && slices.Contains(c.config.Audiences, issuer) {
+		c.config.Logger.Warn("kubejwt: an audience is the cluster's issuer: callers hand this service tokens that the API server takes", "audience", issuer)
+	}
+}
+
+func (c *cluster) useStatic(set *keySet, err error) error {
+	if err != nil {
+		return badField("Keys", "PublicKeys: %w", err)
+	}
+	c.keys, c.static = staticKeys{set}, true
+	return nil
+}
+
+func (c *cluster) useFile(keys *fileKeys, err error) error {
+	if err != nil {
+		return badField("Keys", "KeyFile: %w", err)
+	}
+	c.keys, c.static = keys, true
+	return nil
+}
+
+func (c *cluster) useRemote(r *remote, err error) error {
+	if err != nil {
+		return err
+	}
+	cache := &jwksCache{
+		fetch:    r.fetch,
+		now:      realClock,
+		maxStale: cmp.Or(r.config.MaxStale, defaultMaxStale),
+		learnt:   c.warnOfAudience,
+		logger:   c.config.Logger,
+	}
+	if path := r.config.SnapshotFile; path != "" {
+		cache.snapshot = &snapshotFile{path: path, issuer: r.issuer, url: r.configuredURL(), roots: r.rootsDigest}
+	}
+	c.keys = cache
+	return nil
+}

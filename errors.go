@@ -1,0 +1,165 @@
+package kubejwt
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Errors that are neither the token's fault nor the caller's lack of a right.
+// They are found with [errors.Is].
+var (
+	// ErrKeysUnavailable says that there are no keys to judge by, so that the
+	// token is neither good nor bad: answer 503 and let the caller try again.
+	// The text says what kept the keys away.
+	ErrKeysUnavailable = errors.New("kubejwt: no keys to verify tokens with")
+	// ErrNoToken says that there was no bearer token: answer 401.
+	ErrNoToken = errors.New("kubejwt: no bearer token")
+	// ErrNotInCluster is the error of [InCluster] outside a pod.
+	ErrNotInCluster = errors.New("kubejwt: not in a cluster: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not both set")
+)
+
+// A Reason says in one word why a token was refused. The values are stable and
+// fit for a metric's label; later versions may add some.
+type Reason string
+
+// The reasons, in the order of the rules that give them.
+const (
+	ReasonTooLarge           Reason = "too_large"             // over 16 KiB
+	ReasonMalformed          Reason = "malformed"             // not a token as Kubernetes writes them
+	ReasonBadAlgorithm       Reason = "bad_algorithm"         // alg is missing, not one of four, or not the key's
+	ReasonLegacy             Reason = "legacy"                // a Secret-based token, which never expires
+	ReasonWrongIssuer        Reason = "wrong_issuer"          // from another cluster
+	ReasonUnknownKey         Reason = "unknown_key"           // its kid is in no set that could be fetched
+	ReasonBadSignature       Reason = "bad_signature"         // the key did not sign this
+	ReasonWrongAudience      Reason = "wrong_audience"        // meant for somebody else
+	ReasonExpired            Reason = "expired"               // past exp, or without one
+	ReasonNotYetValid        Reason = "not_yet_valid"         // nbf or iat is ahead of the clock
+	ReasonStale              Reason = "stale"                 // past warnafter: its holder does not read its file again
+	ReasonLifetimeTooLong    Reason = "lifetime_too_long"     // lives longer than Config.MaxLifetime
+	ReasonNotAServiceAccount Reason = "not_a_service_account" // no consistent Kubernetes identity
+	ReasonNotBound           Reason = "not_bound"             // not bound to a pod, with Config.RequirePod
+)
+
+// advice is what to do about a refusal.
+func (r Reason) advice() string {
+	switch r {
+	case ReasonTooLarge, ReasonMalformed:
+		return "send the token as kubelet or the TokenRequest API wrote it, and nothing else"
+	case ReasonBadAlgorithm:
+		return "kube-apiserver signs with RS256, ES256, ES384 or ES512, as fits the key"
+	case ReasonLegacy:
+		return "a Secret of type kubernetes.io/service-account-token never expires and names no audience: mount a projected token (serviceAccountToken with an audience) instead"
+	case ReasonWrongIssuer:
+		return "the token is from another cluster, or Config.Issuer is not what this cluster writes as iss"
+	case ReasonUnknownKey:
+		return "the token is older than a key rotation or from another cluster, or the keys come from the wrong place"
+	case ReasonBadSignature:
+		return "the token was altered, or was not signed by this cluster"
+	case ReasonWrongAudience:
+		return "the caller should mount a projected token (serviceAccountToken) with that audience"
+	case ReasonExpired:
+		return "read the mounted token file again before each call; where it is current, compare the clocks"
+	case ReasonNotYetValid:
+		return "compare the clocks of this machine and of the cluster"
+	case ReasonStale:
+		return "read the mounted token file again before each call: kubelet renews it, and the API server honours the old one for its own use only"
+	case ReasonLifetimeTooLong:
+		return "mount a token with a shorter expirationSeconds, or raise Config.MaxLifetime"
+	case ReasonNotAServiceAccount:
+		return "only tokens of the TokenRequest API and of projected volumes are accepted"
+	case ReasonNotBound:
+		return "send the token that is mounted into a pod, not one of kubectl create token"
+	default:
+		return ""
+	}
+}
+
+// An InvalidTokenError says why a token was refused: answer 401. Its text holds
+// nothing of the token but iss, aud and kid, quoted and bounded, and is meant
+// for logs; callers get the fixed text of [WriteError].
+type InvalidTokenError struct {
+	Reason  Reason
+	Rule    int    // the rule that refused it, as the package documentation numbers them
+	Subject string // sub, for logs; "" unless the signature held
+	Want    string // what was expected; may be empty
+	Got     string // what came; may be empty
+}
+
+func (e *InvalidTokenError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "kubejwt: token refused by rule %d, %s", e.Rule, e.Reason)
+	if e.Want != "" {
+		b.WriteString(": want " + e.Want)
+	}
+	if e.Got != "" {
+		b.WriteString(": got " + e.Got)
+	}
+	if advice := e.Reason.advice(); advice != "" {
+		b.WriteString(": " + advice)
+	}
+	return b.String()
+}
+
+// A NotAllowedError says that a token is good and its service account is not
+// one that may call: answer 403.
+type NotAllowedError struct {
+	Claims Claims // the identity that the token proves
+}
+
+func (e *NotAllowedError) Error() string {
+	return fmt.Sprintf("kubejwt: %s is authenticated and not among the service accounts admitted here: add %q to Config.ServiceAccounts to admit it",
+		e.Claims.Username(), e.Claims.Namespace+"/"+e.Claims.ServiceAccount.Name)
+}
+
+// refuse makes the error of a rule.
+func refuse(rule int, reason Reason, want, got string) *InvalidTokenError {
+	return &InvalidTokenError{Reason: reason, Rule: rule, Want: want, Got: got}
+}
+
+// keysUnavailable is an ErrKeysUnavailable with its cause and, for Retry-After,
+// the time until the next attempt is allowed.
+type keysUnavailable struct {
+	cause error
+	retry time.Duration
+}
+
+func (e *keysUnavailable) Error() string   { return ErrKeysUnavailable.Error() + ": " + e.cause.Error() }
+func (e *keysUnavailable) Unwrap() []error { return []error{ErrKeysUnavailable, e.cause} }
+
+// maxQuoted bounds how much of a foreign value gets into an error.
+const maxQuoted = 80
+
+// quote makes an unverified iss, aud or kid fit for an error text and a log.
+func quote(s string) string {
+	// What starts like a token's header may be one that ended up in a claim.
+	if strings.Contains(s, "eyJ") {
+		return "(withheld: it looks like a token)"
+	}
+	// Every byte takes at least one when quoted: no need to quote a megabyte.
+	q := strconv.QuoteToASCII(s[:min(len(s), maxQuoted)])
+	if len(q) > maxQuoted {
+		return q[:maxQuoted-len(`..."`)] + `..."`
+	}
+	return q
+}
+
+// quoteAll is quote for a list, of which the first few tell enough.
+func quoteAll(list []string) string {
+	const most = 4
+	var quoted []string
+	for _, s := range list[:min(len(list), most)] {
+		quoted = append(quoted, quote(s))
+	}
+	text := strings.Join(quoted, ", ")
+	switch {
+	case len(list) == 0:
+		return "none"
+	case len(list) > most:
+		return fmt.Sprintf("%s and %d more", text, len(list)-most)
+	default:
+		return text
+	}
+}

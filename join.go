@@ -1,0 +1,86 @@
+package kubejwt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/kubejwt/kubejwt/internal/jws"
+)
+
+// Join returns a Verifier for several clusters: the token's iss chooses the
+// member that judges it, with that member's keys, audiences and service
+// accounts. Every member has Config.Issuer set, and no issuer, former ones
+// included, is another's. A decision on Claims then has to look at Issuer too.
+func Join(members ...*Verifier) (*Verifier, error) {
+	if len(members) == 0 {
+		return nil, errors.New("kubejwt: Join: no Verifier")
+	}
+	joined := &Verifier{cluster: &cluster{}, members: slices.Clone(members), byIssuer: make(map[string]*Verifier)}
+	for i, m := range members {
+		switch {
+		case m == nil || m.cluster == nil:
+			return nil, fmt.Errorf("kubejwt: Join: Verifier %d was not made by New or InCluster", i+1)
+		case m.members != nil:
+			return nil, fmt.Errorf("kubejwt: Join: Verifier %d is a joined one: join its members", i+1)
+		case m.cluster.config.Issuer == "":
+			return nil, fmt.Errorf("kubejwt: Join: Verifier %d has no Config.Issuer, and could not be chosen", i+1)
+		}
+		issuers := m.cluster.issuers()
+		for _, issuer := range issuers {
+			if joined.byIssuer[issuer] != nil {
+				return nil, fmt.Errorf("kubejwt: Join: two Verifiers have the issuer %s", quote(issuer))
+			}
+		}
+		for _, issuer := range issuers {
+			joined.byIssuer[issuer] = m
+		}
+		joined.cluster.static = joined.cluster.static || m.cluster.static
+	}
+	joined.cluster.config.Logger = members[0].cluster.config.Logger
+	return joined, nil
+}
+
+// verifyJoined lets the member verify whose issuer the token names.
+func (v *Verifier) verifyJoined(ctx context.Context, token string) (Claims, error) {
+	member, err := v.memberFor(token)
+	if err != nil {
+		v.cluster.record(ctx, err)
+		return Claims{}, err
+	}
+	return member.Verify(ctx, token)
+}
+
+func (v *Verifier) memberFor(token string) (*Verifier, error) {
+	if len(token) <= maxRemembered {
+		digest := digestOf(token)
+		for _, m := range v.members {
+			if _, ok := m.cluster.remembered.Get(digest); ok {
+				return m, nil
+			}
+		}
+	}
+	// What rules 1 to 3 refuse, any member refuses for the same reason.
+	anyone := v.members[0]
+	compact, err := jws.Split(token)
+	if err != nil {
+		return anyone, nil
+	}
+	header, err := compact.ParseHeader()
+	if err != nil {
+		return anyone, nil
+	}
+	if header.KeyID == "" && !v.cluster.static {
+		return anyone, nil
+	}
+	claimed, err := decodePayload(compact.UnverifiedPayload())
+	if err != nil || claimed.Issuer == legacyIssuer {
+		return anyone, nil
+	}
+	if member := v.byIssuer[claimed.Issuer]; member != nil {
+		return member, nil
+	}
+	return nil, refuse(3, ReasonWrongIssuer, "iss "+quoteAll(slices.Sorted(maps.Keys(v.byIssuer))), quote(claimed.Issuer))
+}

@@ -1,0 +1,499 @@
+package kubejwt
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The key policy in numbers. The package documentation tells it in words.
+const (
+	minLife     = 5 * time.Minute // an external signer's max-age counts down to 0
+	maxLife     = time.Hour
+	defaultLife = 15 * time.Minute // without a max-age
+
+	fetchTimeout  = 10 * time.Second // a fetch in all, and so a caller's wait
+	shortPatience = time.Second      // of a caller, where the last fetch failed and the keys at hand will do
+
+	minBackoff     = time.Second // grows threefold with each failure: twofold asks 40 % more of an origin that is down
+	maxBackoff     = 5 * time.Minute
+	maxBackoffCold = 30 * time.Second // while there are no keys to serve with
+	maxRetryAfter  = 10 * time.Minute
+	failureCounts  = maxRetryAfter + time.Minute // the longest pause, and the attempt that ends it
+
+	minSpacing = 10 * time.Second // between fetches for unknown kids; grows twofold while they bring nothing
+	maxSpacing = time.Minute
+
+	defaultMaxStale = 24 * time.Hour
+	minMaxStale     = 5 * time.Minute
+
+	formerIssuerLife = 24 * time.Hour // of a learnt issuer after it has changed
+)
+
+// instant is one moment on two clocks: one that never goes back and may stand
+// still while the machine sleeps, and one that can be set.
+type instant struct{ mono, wall time.Time }
+
+func realClock() instant {
+	now := time.Now()
+	return instant{mono: now, wall: now.Round(0)}
+}
+
+// since is the larger of what the two clocks say has passed, so that setting a
+// clock back never makes keys younger.
+func (i instant) since(earlier instant) time.Duration {
+	return max(i.mono.Sub(earlier.mono), i.wall.Sub(earlier.wall))
+}
+
+// fetchCause is what a fetch is for. All but a plain refresh look again at
+// where the keys are.
+type fetchCause string
+
+const (
+	causeFirst    fetchCause = "first"       // there are no keys
+	causeRefresh  fetchCause = "refresh"     // the set is due
+	causeRetry    fetchCause = "retry"       // the last fetch failed
+	causeOnDemand fetchCause = "unknown kid" // a token named a key that the set lacks
+)
+
+// fetched is what one fetch brought.
+type fetched struct {
+	keys   *keySet
+	issuer string        // of the discovery document; "" if it was not read
+	maxAge time.Duration // negative if there was none
+	roots  string        // a digest of the roots that the origin was judged by
+}
+
+// retryAfterError is of an origin that asked to be left alone for a while.
+type retryAfterError struct {
+	error
+	after time.Duration
+}
+
+func (e *retryAfterError) Unwrap() error { return e.error }
+
+// jwksCache decides when keys are fetched, kept, replaced and dropped. It
+// starts a goroutine for each fetch and has none otherwise.
+type jwksCache struct {
+	fetch    func(context.Context, fetchCause) (fetched, error)
+	now      func() instant
+	maxStale time.Duration       // negative: for ever
+	snapshot *snapshotFile       // nil: none
+	learnt   func(issuer string) // told when the document names another issuer
+	logger   *slog.Logger
+
+	// state is what is known; nil until the first use. A stored state does
+	// not change: readers need no lock.
+	state atomic.Pointer[cacheState]
+
+	mu     sync.Mutex // guards changes of state, and flight
+	flight *flight    // the fetch under way
+
+	saving sync.Mutex // held by the one who writes the snapshot
+
+	fetches, failures, onDemand, throttled atomic.Uint64
+}
+
+// cacheState is what the cache knows between two fetches.
+type cacheState struct {
+	keys      *keySet // nil: none yet
+	fetchedAt instant
+	life      time.Duration // for how long keys may serve before a caller waits for new ones
+	refresh   time.Duration // the age from which they are refreshed in the background
+
+	issuer      string // as last read in a discovery document; "" if none was
+	former      string // the one before it
+	formerSince instant
+
+	failed   int           // attempts in a row that failed, since the last that did not
+	failedAt instant       // the last of them
+	backoff  time.Duration // from failedAt to the next attempt
+	err      error         // of the last attempt; nil if it succeeded
+
+	onDemandAt instant       // the end of the last successful fetch for an unknown kid
+	spacing    time.Duration // from onDemandAt to the next; 0: there was none
+}
+
+// flight is a fetch under way.
+type flight struct {
+	cause    fetchCause
+	done     chan struct{}
+	released sync.Once
+}
+
+func (f *flight) release() { f.released.Do(func() { close(f.done) }) }
+
+// current returns the keys to judge by. Within the set's life that is one
+// atomic load, and at most sets off a fetch in the background. A set past its
+// life is not used before one fetch was tried; a set past maxStale not at all.
+func (c *jwksCache) current(ctx context.Context) (view, error) {
+	s, now := c.load(), c.now()
+	waited := false
+	switch age := now.since(s.fetchedAt); {
+	case s.keys != nil && age < s.refresh:
+		return s.view(now), nil
+	case s.keys != nil && age < s.life, c.trusted(s, now) && s.failedLately(now):
+		c.start(now)
+		return s.view(now), nil
+	default:
+		if f := c.start(now); f != nil {
+			waited = true
+			if err := f.wait(ctx, c.patience(s, now)); err != nil {
+				return view{}, c.unavailable(err)
+			}
+		}
+	}
+	s, now = c.state.Load(), c.now()
+	if !c.trusted(s, now) {
+		return view{}, c.unavailable(s.err)
+	}
+	v := s.view(now)
+	v.waited = waited
+	return v, nil
+}
+
+// again returns the keys to look in once more for a token that seen can't
+// judge, after a fetch if one is under way or may be started. Nobody waits for
+// a turn, and a caller who has just waited has had its fetch. While the last
+// fetch is a failure nobody can tell an unknown key from a new one.
+func (c *jwksCache) again(ctx context.Context, seen view) (view, error) {
+	waited := seen.waited
+	if !waited {
+		if f := c.startOnDemand(c.now()); f != nil {
+			waited = true
+			if err := f.wait(ctx, nil); err != nil {
+				return view{}, c.unavailable(err)
+			}
+		}
+	}
+	s, now := c.state.Load(), c.now()
+	if s.err != nil || !c.trusted(s, now) {
+		return view{}, c.unavailable(s.err)
+	}
+	v := s.view(now)
+	v.waited = waited
+	return v, nil
+}
+
+// ready returns nil while there are keys to trust, and otherwise tries to get
+// some as a token would.
+func (c *jwksCache) ready(ctx context.Context) error {
+	if c.trusted(c.load(), c.now()) {
+		return nil
+	}
+	_, err := c.current(ctx)
+	return err
+}
+
+func (c *jwksCache) holds(id string, fingerprint [sha256.Size]byte) bool {
+	s := c.state.Load()
+	return s != nil && s.keys != nil && s.keys.holds(id, fingerprint)
+}
+
+// trusted reports whether s has keys that are not too old to be used at all.
+func (c *jwksCache) trusted(s *cacheState, now instant) bool {
+	return s.keys != nil && (c.maxStale < 0 || now.since(s.fetchedAt) < c.maxStale)
+}
+
+// failedLately reports whether the last attempt failed, recently enough to say
+// that the origin is out of reach now. Without it, an idle service would honour
+// a withdrawn key on the word of a failure long past.
+func (s *cacheState) failedLately(now instant) bool {
+	return s.err != nil && now.since(s.failedAt) < failureCounts
+}
+
+func (s *cacheState) view(now instant) view {
+	v := view{keySet: s.keys, issuer: s.issuer, trouble: s.err}
+	if s.err != nil {
+		v.retry = s.retryIn(now)
+	}
+	if s.former != "" && now.since(s.formerSince) < formerIssuerLife {
+		v.formerIssuer = s.former
+	}
+	return v
+}
+
+// unavailable makes an ErrKeysUnavailable of what kept the keys away.
+func (c *jwksCache) unavailable(cause error) error {
+	if cause == nil {
+		cause = errors.New("the keys at hand are older than RemoteKeys.MaxStale")
+	}
+	s, now := c.state.Load(), c.now()
+	return &keysUnavailable{cause: cause, retry: s.retryIn(now)}
+}
+
+// retryIn is how long to wait before the next attempt after a failure.
+func (s *cacheState) retryIn(now instant) time.Duration {
+	if s.failed == 0 {
+		return 0
+	}
+	return max(0, s.backoff-now.since(s.failedAt))
+}
+
+// load returns the state, at the first use with what the snapshot holds.
+func (c *jwksCache) load() *cacheState {
+	if s := c.state.Load(); s != nil {
+		return s
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state.Load() == nil {
+		s := new(cacheState)
+		if c.snapshot != nil {
+			s = c.snapshot.load(c.now(), c.maxStale, c.logger)
+		}
+		c.state.Store(s)
+	}
+	return c.state.Load()
+}
+
+// start joins the fetch under way, or starts one if the last failure is long
+// enough ago, and otherwise returns nil.
+func (c *jwksCache) start(now instant) *flight {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.state.Load()
+	switch {
+	case c.flight != nil:
+		return c.flight
+	case s.retryIn(now) > 0:
+		return nil
+	case s.keys != nil && s.err == nil && now.since(s.fetchedAt) < s.refresh:
+		return nil // another caller's fetch ended since this one looked
+	case s.failed > 0:
+		return c.takeOff(causeRetry)
+	case s.keys == nil:
+		return c.takeOff(causeFirst)
+	default:
+		return c.takeOff(causeRefresh)
+	}
+}
+
+// startOnDemand is start for an unknown kid.
+func (c *jwksCache) startOnDemand(now instant) *flight {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.state.Load()
+	switch {
+	case c.flight != nil:
+		return c.flight
+	case s.retryIn(now) > 0:
+		return nil
+	case s.spacing > 0 && now.since(s.onDemandAt) < s.spacing:
+		c.throttled.Add(1)
+		return nil
+	default:
+		c.onDemand.Add(1)
+		return c.takeOff(causeOnDemand)
+	}
+}
+
+// takeOff starts a fetch on a context of its own: no caller's cancelling ends
+// it for the others. The caller holds c.mu.
+func (c *jwksCache) takeOff(cause fetchCause) *flight {
+	f := &flight{cause: cause, done: make(chan struct{})}
+	c.flight = f
+	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
+	// The fetch may run through a RoundTripper that ignores its context.
+	giveUp := time.AfterFunc(fetchTimeout, func() {
+		c.land(f, fetched{}, fmt.Errorf("no answer within %v", fetchTimeout))
+	})
+	go func() {
+		defer cancel()
+		defer giveUp.Stop() // not before: a log or a disk may hang in land
+		got, err := c.call(ctx, cause)
+		c.land(f, got, err)
+	}()
+	return f
+}
+
+// call contains a panic, which may come out of the caller's own Transport.
+func (c *jwksCache) call(ctx context.Context, cause fetchCause) (got fetched, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("fetching panicked with a %T", p)
+		}
+	}()
+	return c.fetch(ctx, cause)
+}
+
+// patience ends a caller's wait for the keys to be brought up to date. If the
+// last attempt failed and there are keys to go on with, it is for an origin that
+// answers as usual, not for one that hangs; otherwise nil, which is without end.
+func (c *jwksCache) patience(s *cacheState, now instant) <-chan time.Time {
+	if s.err != nil && c.trusted(s, now) {
+		return time.After(shortPatience)
+	}
+	return nil
+}
+
+// wait returns when f has landed or patience ends, or with ctx's error. A flight
+// lands within fetchTimeout, whatever the fetch does.
+func (f *flight) wait(ctx context.Context, patience <-chan time.Time) error {
+	select {
+	case <-f.done:
+		return nil
+	case <-patience:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// land takes in what f brought, and lets go those who wait for it. Of a fetch
+// that was given up on, a late answer changes nothing.
+func (c *jwksCache) land(f *flight, got fetched, err error) {
+	defer f.release()
+	c.mu.Lock()
+	if c.flight != f {
+		c.mu.Unlock()
+		return
+	}
+	c.flight = nil
+	last, now := c.state.Load(), c.now()
+	var next *cacheState
+	if err != nil {
+		next = last.afterFailure(now, err, c.trusted(last, now))
+	} else {
+		next = last.afterSuccess(now, f.cause, got, c.maxStale)
+	}
+	c.state.Store(next)
+	c.mu.Unlock()
+
+	c.fetches.Add(1)
+	if err != nil {
+		c.failures.Add(1)
+		c.logger.Warn("kubejwt: fetching keys failed", "cause", string(f.cause), "error", err,
+			"failures", next.failed, "retry_in", next.backoff, "keys_at_hand", next.keys != nil)
+		return
+	}
+	c.logSuccess(f.cause, last.keys, next)
+	if next.issuer != last.issuer {
+		c.logger.Info("kubejwt: the discovery document names the issuer", "issuer", next.issuer, "before", last.issuer)
+		c.learnt(next.issuer)
+	}
+	c.save(next, got.roots)
+}
+
+// save writes the snapshot, unless a later fetch has brought other keys.
+func (c *jwksCache) save(s *cacheState, roots string) {
+	if c.snapshot == nil {
+		return
+	}
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	if c.state.Load().keys == s.keys {
+		c.snapshot.save(s, roots, c.logger)
+	}
+}
+
+func (s *cacheState) afterFailure(now instant, err error, trusted bool) *cacheState {
+	next := *s
+	next.failed++
+	next.failedAt, next.err = now, err
+	most, mostAfter := maxBackoff, maxRetryAfter
+	if !trusted {
+		most, mostAfter = maxBackoffCold, maxBackoffCold
+	}
+	// Full jitter keeps ten thousand services apart that failed together.
+	ceiling := minBackoff
+	for i := 1; i < next.failed && ceiling < most; i++ {
+		ceiling = min(3*ceiling, most)
+	}
+	next.backoff = rand.N(ceiling)
+	if asked, ok := errors.AsType[*retryAfterError](err); ok {
+		next.backoff = max(next.backoff, min(asked.after, mostAfter))
+	}
+	return &next
+}
+
+func (s *cacheState) afterSuccess(now instant, cause fetchCause, got fetched, maxStale time.Duration) *cacheState {
+	next := *s
+	next.keys, next.fetchedAt = got.keys, now // replaced, never merged: a key that is gone is gone
+	next.failed, next.backoff, next.err = 0, 0, nil
+
+	next.life = defaultLife
+	if got.maxAge >= 0 {
+		next.life = min(max(got.maxAge, minLife), maxLife)
+	}
+	if maxStale > 0 {
+		next.life = min(next.life, maxStale)
+	}
+	next.refresh = next.life*7/10 + rand.N(next.life*2/10)
+
+	if got.issuer != "" && got.issuer != s.issuer {
+		next.former, next.formerSince = s.issuer, now
+		next.issuer = got.issuer
+	}
+
+	changed := !got.keys.sameKeys(s.keys) || next.issuer != s.issuer
+	if cause == causeOnDemand {
+		next.onDemandAt = now
+		next.spacing = min(max(minSpacing, 2*s.spacing), maxSpacing)
+	}
+	if changed && next.spacing > 0 {
+		next.spacing = minSpacing
+	}
+	return &next
+}
+
+// logSuccess logs a fetch, and what is new: of keys in use, and of odd ones.
+func (c *jwksCache) logSuccess(cause fetchCause, last *keySet, next *cacheState) {
+	c.logger.Debug("kubejwt: fetched keys", "cause", string(cause), "keys", len(next.keys.keys), "life", next.life)
+	if !next.keys.sameKeys(last) {
+		c.logChange(last, next.keys)
+	}
+	if last != nil && slices.Equal(next.keys.dropped, last.dropped) {
+		return
+	}
+	for _, d := range next.keys.dropped {
+		c.logger.Warn("kubejwt: a key is not used", "kid", quote(d.id), "why", d.why)
+	}
+}
+
+func (c *jwksCache) logChange(last, next *keySet) {
+	var added, removed []string
+	for _, k := range next.keys {
+		if last == nil || !last.holds(k.id, k.fingerprint) {
+			added = append(added, quote(k.id))
+		}
+	}
+	if last != nil {
+		for _, k := range last.keys {
+			if !next.holds(k.id, k.fingerprint) {
+				removed = append(removed, quote(k.id))
+			}
+		}
+	}
+	c.logger.Info("kubejwt: the key set changed", "added", added, "removed", removed)
+}
+
+func (c *jwksCache) addStats(s *Stats) {
+	state, now := c.load(), c.now()
+	s.Fetches += c.fetches.Load()
+	s.FetchFailures += c.failures.Load()
+	s.UnknownKeyFetches += c.onDemand.Load()
+	s.UnknownKeyThrottled += c.throttled.Load()
+	s.LastError = state.err
+	if state.failed > 0 {
+		s.NextFetch = now.wall.Add(state.retryIn(now))
+	}
+	if state.keys == nil {
+		return
+	}
+	s.KeyIDs = state.keys.sortedIDs()
+	s.FetchedAt = state.fetchedAt.wall
+	if c.maxStale >= 0 {
+		s.StaleAt = state.fetchedAt.wall.Add(c.maxStale)
+	}
+	if state.failed == 0 {
+		s.NextFetch = state.fetchedAt.wall.Add(state.refresh)
+	}
+}

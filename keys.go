@@ -1,0 +1,618 @@
+package kubejwt
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/kubejwt/kubejwt/internal/jws"
+	"github.com/kubejwt/kubejwt/internal/reread"
+	"github.com/kubejwt/kubejwt/internal/strictjson"
+)
+
+// Limits on a key set, wherever it comes from.
+const (
+	maxKeySetSize = 1 << 20 // bytes
+	maxKeys       = 128     // some clusters accumulate old keys
+	maxKeyID      = 1024    // bytes, as in a token
+)
+
+// A KeySource says where the cluster's public keys come from. It is a
+// [PublicKeys], a [KeyFile] or a [RemoteKeys], by value.
+type KeySource interface {
+	keySource()
+}
+
+func (PublicKeys) keySource() {}
+func (KeyFile) keySource()    {}
+func (RemoteKeys) keySource() {}
+
+// PublicKeys are keys that are given once and never change. Nothing is ever
+// fetched.
+type PublicKeys []PublicKey
+
+// A PublicKey is an RSA key of 2048 to 4096 bits or an ECDSA key on P-256,
+// P-384 or P-521: an *rsa.PublicKey or *ecdsa.PublicKey.
+type PublicKey struct {
+	KeyID string // the kid in the header of tokens; "": as Kubernetes derives it from the key
+	Key   crypto.PublicKey
+}
+
+// A KeyFile is the path of a file with public keys, in a form that
+// [ParsePublicKeys] reads: an API server's sa.pub, or the JWKS that it serves.
+// The file is looked at again while it is used, at most once a second. If it is
+// missing or damaged later, its last good keys stay in use for 24 hours.
+type KeyFile string
+
+// RemoteKeys are keys that are fetched, kept and refreshed: from a discovery
+// document and the jwks_uri that it names, or from JWKSURL. The zero value asks
+// the issuer itself, over TLS with the system's roots.
+//
+// A key set is used for as long as its max-age says, but no less than 5 minutes
+// and no more than an hour, and is refreshed in the background before that. See
+// the package documentation for rotation and outages.
+type RemoteKeys struct {
+	// DiscoveryURL is where the discovery document is, if not at the issuer:
+	// "" means Config.Issuer, less one trailing slash, and
+	// /.well-known/openid-configuration. The document must name Config.Issuer.
+	DiscoveryURL string
+	// JWKSURL is where the keys are: "" means what the document's jwks_uri
+	// says. If it is set, no document is fetched for keys. Setting both URLs
+	// is an error.
+	JWKSURL string
+	// CAFile holds the roots to trust, in PEM, and those alone: "" means the
+	// system's. It is read again when it changes.
+	CAFile string
+	// BearerTokenFile holds a token to send, and is read again as it rotates.
+	// The token goes to the configured origin only, that of JWKSURL or
+	// DiscoveryURL if set, else of the issuer: never on a redirect, and never
+	// where a fetched document points.
+	BearerTokenFile string
+	// Transport replaces the built-in transport; nil means the built-in one.
+	// It excludes CAFile. Redirects are still not followed, and the limits on
+	// time and size stay.
+	Transport http.RoundTripper
+	// MaxStale is for how long keys are trusted when they cannot be refreshed:
+	// 0 means 24 hours, negative means for ever. Less than 5 minutes is an
+	// error.
+	MaxStale time.Duration
+	// SnapshotFile is where the last good key set is kept, so that a service
+	// which restarts during an outage can verify at once: "" means nowhere.
+	// Whoever can write this file can mint identities.
+	SnapshotFile string
+}
+
+// ParsePublicKeys reads public keys from PEM (blocks of type PUBLIC KEY, RSA
+// PUBLIC KEY and CERTIFICATE, any number of them; text around them is ignored)
+// or from a JWKS (RFC 7517, section 5). A key without an ID gets the one that
+// Kubernetes derives from it.
+//
+// Private and symmetric keys, keys that Kubernetes does not sign with, and data
+// without a key are errors, which say what was found. In a JWKS, keys of an
+// unknown kty or crv are skipped, as section 5 asks, if a usable one is left.
+// The same key twice is one key; two keys under one ID are an error.
+func ParsePublicKeys(data []byte) (PublicKeys, error) {
+	set, err := parseKeySet(data)
+	if err != nil {
+		return nil, fmt.Errorf("kubejwt: public keys: %w", err)
+	}
+	parsed := make(PublicKeys, 0, len(set.keys))
+	for _, key := range set.keys {
+		parsed = append(parsed, PublicKey{KeyID: key.id, Key: key.public})
+	}
+	return parsed, nil
+}
+
+// parseKeySet is ParsePublicKeys for our own use.
+func parseKeySet(data []byte) (*keySet, error) {
+	if len(data) > maxKeySetSize {
+		return nil, fmt.Errorf("more than %d bytes", maxKeySetSize)
+	}
+	parse := parsePEM
+	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+		parse = parseStaticJWKS
+	}
+	keys, err := parse(data)
+	if err != nil {
+		return nil, err
+	}
+	return newStaticKeySet(keys)
+}
+
+func parsePEM(data []byte) (PublicKeys, error) {
+	// pem.Decode skips a damaged block without a word, and a key with it.
+	begun := bytes.Count(append([]byte("\n"), data...), []byte("\n-----BEGIN "))
+	var keys PublicKeys
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			break
+		}
+		if len(keys) == maxKeys {
+			return nil, fmt.Errorf("more than %d keys", maxKeys)
+		}
+		key, err := parseBlock(block)
+		if err != nil {
+			return nil, fmt.Errorf("PEM block %d: %w", len(keys)+1, err)
+		}
+		keys = append(keys, PublicKey{Key: key})
+	}
+	switch {
+	case len(keys) != begun:
+		return nil, fmt.Errorf("%d PEM blocks begin and %d are whole: is the file half-written?", begun, len(keys))
+	case len(keys) == 0:
+		return nil, errors.New("no key: want PEM blocks (an API server's sa.pub) or a JWKS (what it serves at /openid/v1/jwks)")
+	}
+	return keys, nil
+}
+
+func parseBlock(block *pem.Block) (crypto.PublicKey, error) {
+	var key crypto.PublicKey
+	var err error
+	switch {
+	case block.Type == "PUBLIC KEY":
+		key, err = x509.ParsePKIXPublicKey(block.Bytes)
+	case block.Type == "RSA PUBLIC KEY":
+		key, err = x509.ParsePKCS1PublicKey(block.Bytes)
+	case block.Type == "CERTIFICATE":
+		var certificate *x509.Certificate
+		if certificate, err = x509.ParseCertificate(block.Bytes); err == nil {
+			key = certificate.PublicKey
+		}
+	case strings.HasSuffix(block.Type, "PRIVATE KEY"):
+		return nil, fmt.Errorf("a private key (%q), which must stay with the API server: take the public half, openssl pkey -pubout", shorten(block.Type))
+	default:
+		return nil, fmt.Errorf("a block of type %q: want PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE", shorten(block.Type))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("a damaged %s", block.Type)
+	}
+	return key, nil
+}
+
+// shorten bounds what gets from a file into an error.
+func shorten(s string) string { return s[:min(len(s), 64)] }
+
+// decodeJWKS opens the envelope of RFC 7517, section 5.
+func decodeJWKS(data []byte) ([]json.RawMessage, error) {
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+		Type string            `json:"kty"`
+	}
+	if err := strictjson.Unmarshal(data, &set); err != nil {
+		return nil, fmt.Errorf("no JWKS: %w", err)
+	}
+	switch {
+	case set.Keys == nil && set.Type != "":
+		return nil, errors.New(`a single JWK: put it into {"keys":[…]}`)
+	case len(set.Keys) == 0:
+		return nil, errors.New("no JWKS: it has no keys")
+	case len(set.Keys) > maxKeys:
+		return nil, fmt.Errorf("a JWKS of %d keys: at most %d are read", len(set.Keys), maxKeys)
+	}
+	return set.Keys, nil
+}
+
+func parseStaticJWKS(data []byte) (PublicKeys, error) {
+	list, err := decodeJWKS(data)
+	if err != nil {
+		return nil, err
+	}
+	var keys PublicKeys
+	var skipped error
+	for i, raw := range list {
+		key, err := parseJWK(raw)
+		switch {
+		case errors.Is(err, errUnknownKeyType):
+			skipped = fmt.Errorf("key %d: %w", i+1, err)
+		case err != nil:
+			return nil, fmt.Errorf("key %d: %w", i+1, err)
+		default:
+			keys = append(keys, key)
+		}
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("no usable key: %w", skipped)
+	}
+	return keys, nil
+}
+
+// parseFetchedJWKS reads a set that came over the network: a key that cannot be
+// used is dropped and the others stay (RFC 7517, section 5). A set without a
+// usable key is an error.
+func parseFetchedJWKS(data []byte) (*keySet, error) {
+	list, err := decodeJWKS(data)
+	if err != nil {
+		return nil, err
+	}
+	set := newKeySet()
+	for i, raw := range list {
+		k, err := parseFetchedJWK(raw)
+		if err != nil {
+			set.dropped = append(set.dropped, droppedKey{id: k.id, why: fmt.Sprintf("key %d: %v", i+1, err)})
+			continue
+		}
+		set.add(k)
+	}
+	set.dropDoubled()
+	if len(set.keys) == 0 {
+		return nil, fmt.Errorf("a JWKS without a usable key: %s", set.dropped[0].why)
+	}
+	return set, nil
+}
+
+// parseFetchedJWK returns a key that has its ID even beside an error, if there
+// was one.
+func parseFetchedJWK(raw []byte) (*key, error) {
+	parsed, err := parseJWK(raw)
+	if err != nil {
+		return &key{id: parsed.KeyID}, err
+	}
+	if parsed.KeyID == "" {
+		return &key{}, errors.New("a key without kid")
+	}
+	k, err := newKey(parsed)
+	if err != nil {
+		return &key{id: parsed.KeyID}, err
+	}
+	return k, nil
+}
+
+// jwk is a JSON Web Key as far as it matters here. The x5* members do not.
+type jwk struct {
+	Type       string   `json:"kty"`
+	KeyID      *string  `json:"kid"`
+	Use        *string  `json:"use"`
+	Algorithm  *string  `json:"alg"`
+	Operations []string `json:"key_ops"`
+	N          string   `json:"n"`
+	E          string   `json:"e"`
+	Curve      string   `json:"crv"`
+	X          string   `json:"x"`
+	Y          string   `json:"y"`
+
+	Symmetric json.RawMessage `json:"k"`
+	D         json.RawMessage `json:"d"`
+	P         json.RawMessage `json:"p"`
+	Q         json.RawMessage `json:"q"`
+	DP        json.RawMessage `json:"dp"`
+	DQ        json.RawMessage `json:"dq"`
+	QI        json.RawMessage `json:"qi"`
+	Others    json.RawMessage `json:"oth"`
+}
+
+func (j *jwk) isPrivate() bool {
+	for _, member := range []json.RawMessage{j.D, j.P, j.Q, j.DP, j.DQ, j.QI, j.Others} {
+		if member != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// errUnknownKeyType is of a key that a later Kubernetes may sign with.
+var errUnknownKeyType = errors.New("an unknown kty or crv")
+
+// parseJWK reads one key. With an error the PublicKey still has the KeyID, if
+// there was one.
+func parseJWK(raw []byte) (PublicKey, error) {
+	var j jwk
+	if err := strictjson.Unmarshal(raw, &j); err != nil {
+		return PublicKey{}, err
+	}
+	var parsed PublicKey
+	if j.KeyID != nil {
+		parsed.KeyID = *j.KeyID
+	}
+	if len(parsed.KeyID) > maxKeyID {
+		return PublicKey{}, fmt.Errorf("a kid of more than %d bytes", maxKeyID)
+	}
+	switch {
+	case j.Symmetric != nil || j.Type == "oct":
+		return parsed, errors.New("a symmetric key, which anybody who verifies could sign with")
+	case j.isPrivate():
+		return parsed, errors.New("a private key, which must stay with the API server")
+	case j.Use != nil && *j.Use != "sig":
+		return parsed, errors.New("a key whose use is not sig")
+	case j.Operations != nil && !slices.Contains(j.Operations, "verify"):
+		return parsed, errors.New("a key whose key_ops have no verify")
+	case j.Operations != nil && len(slices.Compact(slices.Sorted(slices.Values(j.Operations)))) != len(j.Operations):
+		return parsed, errors.New("a key that names one of its key_ops twice")
+	}
+	minimal, err := j.minimal()
+	if err != nil {
+		return parsed, err
+	}
+	var library jose.JSONWebKey
+	if err := library.UnmarshalJSON(minimal); err != nil {
+		return parsed, errors.New("a damaged key")
+	}
+	checked, err := jws.NewKey(library.Key)
+	if err != nil {
+		return parsed, err
+	}
+	if j.Algorithm != nil && *j.Algorithm != checked.Algorithm() {
+		return parsed, fmt.Errorf("a key whose alg is not %s, as its type asks for", checked.Algorithm())
+	}
+	parsed.Key = library.Key
+	return parsed, nil
+}
+
+// minimal is j with nothing but the members of the public key, each in its one
+// canonical spelling: go-jose takes other spellings too, and gives up a good
+// key over an x5c that it can't read.
+func (j *jwk) minimal() ([]byte, error) {
+	switch j.Type {
+	case "RSA":
+		n, err := decodeCanonical(j.N)
+		if err != nil || n[0] == 0 {
+			return nil, errors.New("an RSA key whose n is missing or not canonical")
+		}
+		e, err := decodeCanonical(j.E)
+		if err != nil || e[0] == 0 || len(e) > 4 {
+			return nil, errors.New("an RSA key whose e is missing, not canonical or too large")
+		}
+		return json.Marshal(map[string]string{"kty": j.Type, "n": j.N, "e": j.E})
+	case "EC":
+		if !slices.Contains([]string{"P-256", "P-384", "P-521"}, j.Curve) {
+			return nil, errUnknownKeyType
+		}
+		_, errX := decodeCanonical(j.X)
+		_, errY := decodeCanonical(j.Y)
+		if errX != nil || errY != nil {
+			return nil, errors.New("an EC key whose x or y is missing or not canonical")
+		}
+		return json.Marshal(map[string]string{"kty": j.Type, "crv": j.Curve, "x": j.X, "y": j.Y})
+	case "":
+		return nil, errors.New("a key without kty")
+	default:
+		return nil, errUnknownKeyType
+	}
+}
+
+// decodeCanonical decodes base64url in its one spelling, and refuses nothing at
+// all.
+func decodeCanonical(s string) ([]byte, error) {
+	decoded, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil || len(decoded) == 0 || strings.ContainsAny(s, "\r\n") {
+		return nil, errors.New("not canonical base64url")
+	}
+	return decoded, nil
+}
+
+// keyring is a KeySource at work.
+type keyring interface {
+	// current returns the keys to judge a token by.
+	current(ctx context.Context) (view, error)
+	// again returns them once more for a token that passed rule 3, and whose
+	// aud and exp would pass, but that the keys seen can't judge.
+	again(ctx context.Context, seen view) (view, error)
+	// ready returns nil while there are keys.
+	ready(ctx context.Context) error
+	// holds reports whether a key is in use at this moment.
+	holds(id string, fingerprint [sha256.Size]byte) bool
+	addStats(*Stats)
+}
+
+// view is what a keyring knows at one moment.
+type view struct {
+	*keySet
+	issuer       string        // as the origin names it, where it is to be learnt
+	formerIssuer string        // the one before it, while it is honoured
+	trouble      error         // why the keys could not be brought up to date; nil if they could
+	retry        time.Duration // with trouble: until the next attempt
+	waited       bool          // a fetch was waited for to get this
+}
+
+// unavailable is the error of a token that v can't judge, while nobody can tell
+// whether a newer set could. It is nil without trouble.
+func (v view) unavailable() error {
+	if v.trouble == nil {
+		return nil
+	}
+	return &keysUnavailable{cause: v.trouble, retry: v.retry}
+}
+
+// staticKeys is the keyring of PublicKeys.
+type staticKeys struct{ set *keySet }
+
+func (s staticKeys) current(context.Context) (view, error)     { return view{keySet: s.set}, nil }
+func (s staticKeys) again(context.Context, view) (view, error) { return view{keySet: s.set}, nil }
+func (s staticKeys) ready(context.Context) error               { return nil }
+func (s staticKeys) holds(id string, fingerprint [sha256.Size]byte) bool {
+	return s.set.holds(id, fingerprint)
+}
+func (s staticKeys) addStats(stats *Stats) { stats.KeyIDs = s.set.sortedIDs() }
+
+// fileKeys is the keyring of a KeyFile.
+type fileKeys struct {
+	file *reread.File[*keySet]
+	now  func() instant
+}
+
+// newFileKeys reads the file, which has to be in order at the start.
+func newFileKeys(path KeyFile, logger *slog.Logger) (*fileKeys, error) {
+	if path == "" {
+		return nil, errors.New("a KeyFile without a path")
+	}
+	f := &fileKeys{reread.New(string(path), maxKeySetSize, rereadInterval, parseKeySet, logger), realClock}
+	if _, err := f.file.Get(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *fileKeys) current(context.Context) (view, error) {
+	content, err := f.file.Get()
+	if err != nil {
+		return view{}, &keysUnavailable{cause: err}
+	}
+	goodAt := instant{mono: content.GoodAt, wall: content.GoodAt.Round(0)}
+	if f.now().since(goodAt) >= defaultMaxStale {
+		return view{}, &keysUnavailable{cause: fmt.Errorf("not in order for %v: %w", defaultMaxStale, content.Problem)}
+	}
+	return view{keySet: content.Value, trouble: content.Problem}, nil
+}
+
+// again does not look twice: current has looked.
+func (f *fileKeys) again(_ context.Context, seen view) (view, error) {
+	return seen, seen.unavailable()
+}
+
+func (f *fileKeys) holds(id string, fingerprint [sha256.Size]byte) bool {
+	content, err := f.file.Get()
+	return err == nil && content.Value.holds(id, fingerprint)
+}
+
+func (f *fileKeys) ready(ctx context.Context) error {
+	_, err := f.current(ctx)
+	return err
+}
+
+func (f *fileKeys) addStats(s *Stats) {
+	content, err := f.file.Get()
+	if err != nil {
+		s.LastError = err
+		return
+	}
+	s.KeyIDs = content.Value.sortedIDs()
+	s.FetchedAt = content.GoodAt.Round(0)
+	s.StaleAt = s.FetchedAt.Add(defaultMaxStale)
+	s.LastError = content.Problem
+}
+
+// key is a public key under its ID, our own copy.
+type key struct {
+	jws.Key
+	id          string
+	public      crypto.PublicKey
+	spki        []byte            // DER SubjectPublicKeyInfo
+	fingerprint [sha256.Size]byte // of spki
+}
+
+// newKey copies and checks p. Its ID, if it has none, is derived as Kubernetes
+// does (keyIDFromPublicKey in k8s.io/kubernetes pkg/serviceaccount/jwt.go).
+func newKey(p PublicKey) (*key, error) {
+	if len(p.KeyID) > maxKeyID {
+		return nil, fmt.Errorf("a KeyID of more than %d bytes", maxKeyID)
+	}
+	if _, err := jws.NewKey(p.Key); err != nil {
+		return nil, err
+	}
+	spki, err := x509.MarshalPKIXPublicKey(p.Key)
+	if err != nil {
+		return nil, errors.New("a key that has no SubjectPublicKeyInfo")
+	}
+	public, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
+		return nil, errors.New("a damaged key")
+	}
+	k := &key{id: p.KeyID, public: public, spki: spki, fingerprint: sha256.Sum256(spki)}
+	if k.Key, err = jws.NewKey(public); err != nil {
+		return nil, err
+	}
+	if k.id == "" {
+		k.id = base64.RawURLEncoding.EncodeToString(k.fingerprint[:])
+	}
+	return k, nil
+}
+
+// keySet is a set of usable keys. It does not change once it is in use.
+type keySet struct {
+	keys    []*key
+	byID    map[string]*key
+	doubled map[string]bool // IDs under which there is more than one key
+	dropped []droppedKey
+}
+
+type droppedKey struct{ id, why string }
+
+func newKeySet() *keySet {
+	return &keySet{byID: make(map[string]*key), doubled: make(map[string]bool)}
+}
+
+// newStaticKeySet refuses what a fetched set would drop: whoever configured
+// the keys is there to mend them.
+func newStaticKeySet(keys PublicKeys) (*keySet, error) {
+	set := newKeySet()
+	for i, p := range keys {
+		k, err := newKey(p)
+		if err != nil {
+			return nil, fmt.Errorf("key %d: %w", i+1, err)
+		}
+		set.add(k)
+		if set.doubled[k.id] {
+			return nil, fmt.Errorf("key %d: another key has the ID %s too", i+1, quote(k.id))
+		}
+	}
+	if len(set.keys) == 0 {
+		return nil, errors.New("no key")
+	}
+	return set, nil
+}
+
+// add takes k in, and notes if another key has its ID already. The same key
+// twice is one key.
+func (s *keySet) add(k *key) {
+	other := s.byID[k.id]
+	if other != nil {
+		if other.fingerprint != k.fingerprint {
+			s.doubled[k.id] = true
+		}
+		return
+	}
+	s.keys = append(s.keys, k)
+	s.byID[k.id] = k
+}
+
+// dropDoubled drops all the keys of a doubled ID: neither can be trusted to be
+// the one meant.
+func (s *keySet) dropDoubled() {
+	for _, id := range slices.Sorted(maps.Keys(s.doubled)) {
+		s.dropped = append(s.dropped, droppedKey{id, "two different keys have this kid"})
+		delete(s.byID, id)
+	}
+	s.keys = slices.DeleteFunc(s.keys, func(k *key) bool { return s.doubled[k.id] })
+}
+
+// whyDropped tells why there is no key of this ID, if there was one: "" if not.
+func (s *keySet) whyDropped(id string) string {
+	for _, d := range s.dropped {
+		if d.id == id {
+			return d.why
+		}
+	}
+	return ""
+}
+
+// sortedIDs are the IDs of the usable keys.
+func (s *keySet) sortedIDs() []string {
+	return slices.Sorted(maps.Keys(s.byID))
+}
+
+// holds reports whether the very key of this fingerprint is in use under id.
+func (s *keySet) holds(id string, fingerprint [sha256.Size]byte) bool {
+	k := s.byID[id]
+	return k != nil && k.fingerprint == fingerprint
+}
+
+// sameKeys reports whether two sets have the same keys under the same IDs.
+func (s *keySet) sameKeys(other *keySet) bool {
+	return other != nil && len(s.keys) == len(other.keys) &&
+		!slices.ContainsFunc(s.keys, func(k *key) bool { return !other.holds(k.id, k.fingerprint) })
+}

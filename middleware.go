@@ -1,0 +1,141 @@
+package kubejwt
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// VerifyRequest verifies the bearer token in the Authorization header of r
+// (RFC 6750, section 2.1). It reads r.Header and r.Context() and nothing else.
+// Errors are those of Verify; a request without a bearer token is ErrNoToken,
+// one with two Authorization headers is refused.
+func (v *Verifier) VerifyRequest(r *http.Request) (Claims, error) {
+	headers := r.Header.Values("Authorization")
+	if len(headers) == 0 {
+		return Claims{}, ErrNoToken
+	}
+	if len(headers) > 1 {
+		return Claims{}, v.refuseRequest(r, refuse(1, ReasonMalformed, "one Authorization header", strconv.Itoa(len(headers))))
+	}
+	scheme, token, _ := strings.Cut(headers[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return Claims{}, ErrNoToken
+	}
+	return v.Verify(r.Context(), strings.Trim(token, " "))
+}
+
+// refuseRequest counts a refusal that Verify has not seen.
+func (v *Verifier) refuseRequest(r *http.Request, refusal *InvalidTokenError) error {
+	if v == nil || v.cluster == nil {
+		return errNotMade
+	}
+	v.cluster.record(r.Context(), refusal)
+	return refusal
+}
+
+// Handler returns a handler that lets next answer requests with a good bearer
+// token, and finds their Claims with [FromContext]. Others are answered by
+// [WriteError].
+func (v *Verifier) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		claims, err := v.VerifyRequest(r)
+		if err != nil {
+			WriteError(w, err)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(NewContext(r.Context(), claims)))
+	})
+}
+
+// WriteError answers a request whose token was not accepted: with 401 for
+// ErrNoToken and an InvalidTokenError, 403 for a NotAllowedError, 503 and
+// Retry-After for ErrKeysUnavailable, and 500 for nil and for errors of
+// somebody else. What it writes is fixed for each Reason: nothing of the
+// token, of the keys or of err's text reaches the caller.
+func WriteError(w http.ResponseWriter, err error) {
+	header := w.Header()
+	invalid, isInvalid := errors.AsType[*InvalidTokenError](err)
+	_, isNotAllowed := errors.AsType[*NotAllowedError](err)
+	switch {
+	case isInvalid:
+		text := invalid.Reason.publicText()
+		header.Set("WWW-Authenticate", `Bearer error="invalid_token", error_description="`+text+`"`)
+		http.Error(w, text, http.StatusUnauthorized)
+	case isNotAllowed:
+		http.Error(w, "this service account may not call this service", http.StatusForbidden)
+	case errors.Is(err, ErrNoToken):
+		// RFC 6750, section 3.1: no error code without credentials.
+		header.Set("WWW-Authenticate", "Bearer")
+		http.Error(w, "a bearer token is required", http.StatusUnauthorized)
+	case errors.Is(err, ErrKeysUnavailable):
+		header.Set("Retry-After", strconv.Itoa(retrySeconds(err)))
+		http.Error(w, "tokens cannot be verified at the moment", http.StatusServiceUnavailable)
+	default:
+		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+	}
+}
+
+// retrySeconds are those until the keys may be asked for again, at least one.
+func retrySeconds(err error) int {
+	unavailable, ok := errors.AsType[*keysUnavailable](err)
+	if !ok {
+		return 1
+	}
+	return max(1, int(math.Ceil(float64(unavailable.retry)/float64(time.Second))))
+}
+
+// publicText is what a caller is told. It stands in a quoted string of a
+// header, so it has no quotation marks.
+func (r Reason) publicText() string {
+	switch r {
+	case ReasonTooLarge:
+		return "the token is too large"
+	case ReasonMalformed:
+		return "the token is malformed"
+	case ReasonBadAlgorithm:
+		return "the algorithm of the token is not accepted"
+	case ReasonLegacy:
+		return "tokens from Secrets are not accepted: mount a projected token"
+	case ReasonWrongIssuer:
+		return "the token is from another issuer"
+	case ReasonUnknownKey:
+		return "the key of the token is not known"
+	case ReasonBadSignature:
+		return "the signature of the token does not match"
+	case ReasonWrongAudience:
+		return "the token is for another audience"
+	case ReasonExpired:
+		return "the token has expired"
+	case ReasonNotYetValid:
+		return "the token is not valid yet"
+	case ReasonStale:
+		return "the token is stale: read the mounted file again"
+	case ReasonLifetimeTooLong:
+		return "the token lives too long"
+	case ReasonNotAServiceAccount:
+		return "the token names no service account"
+	case ReasonNotBound:
+		return "the token is not bound to a pod"
+	default:
+		return "the token is not accepted"
+	}
+}
+
+type contextKey struct{}
+
+// NewContext returns a copy of ctx that carries claims, as [Verifier.Handler]
+// makes for the handler behind it. Interceptors of other protocols use it too.
+func NewContext(ctx context.Context, claims Claims) context.Context {
+	return context.WithValue(ctx, contextKey{}, claims)
+}
+
+// FromContext returns the Claims that ctx carries, and whether it does.
+func FromContext(ctx context.Context) (Claims, bool) {
+	claims, ok := ctx.Value(contextKey{}).(Claims)
+	return claims, ok
+}

@@ -1,0 +1,74 @@
+package kubejwt
+
+import (
+	"context"
+	"crypto/sha256"
+
+	"github.com/kubejwt/kubejwt/internal/jws"
+	"github.com/kubejwt/kubejwt/internal/tokencache"
+)
+
+// maxRemembered is the size in bytes of the largest token that is remembered.
+const maxRemembered = 4 << 10
+
+// remembered is a verified token. What depends on the clock, the key set or
+// the policy is judged again each time.
+type remembered struct {
+	claims         Claims
+	registered     registered
+	warnAfter      numericDate
+	keyID          string
+	keyFingerprint [sha256.Size]byte
+}
+
+// recall answers for a token that was verified before, as verifying it again
+// would: with its very key still in use, and rules 7 and 9 judged anew. Where
+// that is not so, known is false and verifying it again gives the reason; seen
+// is what was known of the keys until then.
+func (v *Verifier) recall(ctx context.Context, token string) (claims Claims, known bool, seen view, err error) {
+	c := v.cluster
+	if len(token) > maxRemembered {
+		return Claims{}, false, view{}, nil
+	}
+	r, ok := c.remembered.Get(digestOf(token))
+	if !ok {
+		return Claims{}, false, view{}, nil
+	}
+	keys, err := c.keys.current(ctx)
+	if err != nil {
+		return Claims{}, true, view{}, err
+	}
+	if !keys.holds(r.keyID, r.keyFingerprint) || !c.isOurs(r.registered.Issuer, keys) {
+		return Claims{}, false, keys, nil
+	}
+	if _, err := c.judge(&r.registered, r.warnAfter); err != nil {
+		return Claims{}, false, keys, nil
+	}
+	if !v.allowed.admit(r.claims.Namespace, r.claims.ServiceAccount.Name) {
+		return Claims{}, true, keys, &NotAllowedError{Claims: r.claims}
+	}
+	c.counters.rememberedHits.Add(1)
+	return r.claims, true, keys, nil
+}
+
+// remember keeps a token that was verified. One that named no kid, that is
+// large, or whose key has gone meanwhile, is verified each time.
+func (c *cluster) remember(token string, header jws.Header, signer *key, claims Claims, claimed *payload) {
+	if c.config.CacheSize < 0 || len(token) > maxRemembered || header.KeyID == "" || !c.keys.holds(signer.id, signer.fingerprint) {
+		return
+	}
+	c.remembered.Put(digestOf(token), &remembered{
+		claims:         claims,
+		registered:     claimed.registered,
+		warnAfter:      claimed.warnAfter(),
+		keyID:          signer.id,
+		keyFingerprint: signer.fingerprint,
+	})
+}
+
+// digestOf is the SHA-256 of a token of at most maxRemembered bytes. The copy
+// on the stack spares one on the heap.
+func digestOf(token string) tokencache.Digest {
+	var buf [maxRemembered]byte
+	return sha256.Sum256(buf[:copy(buf[:], token)])
+}

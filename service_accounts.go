@@ -1,0 +1,70 @@
+package kubejwt
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// WithServiceAccounts returns a copy of v that admits these service accounts
+// only, written as in Config.ServiceAccounts, for instance for one route. It
+// shares all else with v. None, one that v does not admit, and a joined v are
+// errors.
+func (v *Verifier) WithServiceAccounts(accounts ...string) (*Verifier, error) {
+	if v == nil || v.cluster == nil || v.members != nil {
+		return nil, errors.New("kubejwt: WithServiceAccounts: wants a Verifier made by New or InCluster")
+	}
+	allowed, err := parseServiceAccounts(accounts)
+	if err != nil {
+		return nil, fmt.Errorf("kubejwt: WithServiceAccounts: %w", err)
+	}
+	for _, account := range accounts {
+		if !v.allowed.covers(account) {
+			return nil, fmt.Errorf("kubejwt: WithServiceAccounts: %q is not admitted by the Verifier that is copied", account)
+		}
+	}
+	return &Verifier{cluster: v.cluster, allowed: allowed}, nil
+}
+
+// allowedAccounts is rule 9's list. The zero value admits nobody.
+type allowedAccounts struct {
+	everyone   bool
+	namespaces map[string]bool
+	accounts   map[account]bool
+}
+
+type account struct{ namespace, name string }
+
+func parseServiceAccounts(list []string) (allowedAccounts, error) {
+	if len(list) == 0 {
+		return allowedAccounts{}, errors.New(`is required: "namespace/name", "namespace/*", or "*" for every one`)
+	}
+	allowed := allowedAccounts{namespaces: make(map[string]bool), accounts: make(map[account]bool)}
+	for _, entry := range list {
+		namespace, name, _ := strings.Cut(entry, "/")
+		switch {
+		case entry == "*":
+			allowed.everyone = true
+		case isDNSLabel(namespace) && name == "*":
+			allowed.namespaces[namespace] = true
+		case isDNSLabel(namespace) && isDNSSubdomain(name):
+			allowed.accounts[account{namespace, name}] = true
+		default:
+			return allowedAccounts{}, fmt.Errorf(`%q is not "namespace/name", "namespace/*" or "*"`, entry)
+		}
+	}
+	return allowed, nil
+}
+
+func (a *allowedAccounts) admit(namespace, name string) bool {
+	return a.everyone || a.namespaces[namespace] || a.accounts[account{namespace, name}]
+}
+
+// covers reports whether a admits all that a well-formed entry stands for.
+func (a *allowedAccounts) covers(entry string) bool {
+	namespace, name, _ := strings.Cut(entry, "/")
+	if entry == "*" || name == "*" {
+		return a.everyone || a.namespaces[namespace]
+	}
+	return a.admit(namespace, name)
+}
