@@ -1,0 +1,367 @@
+package kubejwttest_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kubejwt/kubejwt"
+	"github.com/kubejwt/kubejwt/kubejwttest"
+)
+
+func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	os.Exit(m.Run())
+}
+
+const recordings = "../testdata/clusters/kube-apiserver-1.36/"
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(recordings + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(data))
+}
+
+// get asks the cluster as a pod does.
+func get(t *testing.T, c *kubejwttest.Cluster, path, bearer string) (status int, header http.Header, body string) {
+	t.Helper()
+	ca, err := os.ReadFile(c.Folder() + "/ca.crt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}}
+	request, err := http.NewRequest(http.MethodGet, c.Config("x").Issuer+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bearer != "" {
+		request.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	data, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, response.Header, string(data)
+}
+
+func mounted(t *testing.T, c *kubejwttest.Cluster) string {
+	t.Helper()
+	token, err := os.ReadFile(c.Folder() + "/token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(token)
+}
+
+// shape is a JSON value with the values replaced by their types.
+func shape(t *testing.T, data string) string {
+	t.Helper()
+	decoder := json.NewDecoder(strings.NewReader(data))
+	decoder.UseNumber()
+	var out strings.Builder
+	for {
+		token, err := decoder.Token()
+		if err == io.EOF {
+			return out.String()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch token := token.(type) {
+		case json.Delim:
+			fmt.Fprintf(&out, "%s ", token)
+		case string:
+			// Names can't be told from values here; kid, n and the like are values.
+			if len(token) > 20 || strings.ContainsAny(token, ":-") {
+				token = "…"
+			}
+			fmt.Fprintf(&out, "%q ", token)
+		default:
+			fmt.Fprintf(&out, "%T ", token)
+		}
+	}
+}
+
+func decode(t *testing.T, token string, segment int) string {
+	t.Helper()
+	data, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[segment])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// The cluster serves and mints what the recorded API servers did: the same
+// members in the same order, of the same types.
+func TestLikeTheRecorded(t *testing.T) {
+	for _, alg := range []string{"RS256", "ES256", "ES384", "ES512"} {
+		t.Run(alg, func(t *testing.T) {
+			folder := strings.ToLower(alg)
+			c := kubejwttest.NewCluster(t)
+			first := c.Config("x")
+			if alg != "RS256" {
+				keys, err := kubejwt.ParsePublicKeys(c.PublicKeysPEM())
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.RotateKey(alg)
+				c.DropKey(keys[0].KeyID)
+			}
+			for path, recorded := range map[string]string{
+				"/.well-known/openid-configuration": "/openid-configuration.json",
+				"/openid/v1/jwks":                   "/jwks.json",
+			} {
+				status, header, body := get(t, c, path, mounted(t, c))
+				if status != 200 || header.Get("Cache-Control") != "public, max-age=3600" {
+					t.Errorf("%s: status %d, %v", path, status, header)
+				}
+				if diff := cmp.Diff(shape(t, read(t, folder+recorded)), shape(t, body)); diff != "" {
+					t.Errorf("%s (-recorded +ours):\n%s", path, diff)
+				}
+			}
+			if _, header, _ := get(t, c, "/openid/v1/jwks", mounted(t, c)); !strings.Contains(read(t, folder+"/jwks.headers"), "content-type: "+header.Get("Content-Type")) {
+				t.Errorf("Content-Type %q is not the recorded one", header.Get("Content-Type"))
+			}
+			recorded := read(t, folder+"/tokens/pod_bound.jwt")
+			minted := c.Mint(kubejwttest.Token{Namespace: "api", ServiceAccount: "api", Audiences: []string{"data-store"}})
+			for segment, name := range []string{"header", "payload"} {
+				want, got := decode(t, recorded, segment), decode(t, minted, segment)
+				// Names that tests choose freely differ.
+				got = strings.NewReplacer(first.Issuer, recordedIssuer).Replace(got)
+				if diff := cmp.Diff(shape(t, want), shape(t, got)); diff != "" {
+					t.Errorf("%s (-recorded +ours):\n%s", name, diff)
+				}
+			}
+		})
+	}
+}
+
+const recordedIssuer = "https://kubernetes.default.svc.cluster.local"
+
+func TestAPIServer(t *testing.T) {
+	c := kubejwttest.NewCluster(t)
+	for _, tt := range []struct {
+		path, bearer string
+		status       int
+	}{
+		{"/openid/v1/jwks", mounted(t, c), 200},
+		{"/openid/v1/jwks", "", 403},
+		{"/openid/v1/jwks", "rubbish", 401},
+		{"/openid/v1/jwks", c.Mint(kubejwttest.Token{})[1:], 401},
+		{"/openid/v1/jwks/foo", mounted(t, c), 404},
+		{"/", mounted(t, c), 404},
+	} {
+		if status, _, _ := get(t, c, tt.path, tt.bearer); status != tt.status {
+			t.Errorf("%s with %.8s…: status %d: want %d", tt.path, tt.bearer, status, tt.status)
+		}
+	}
+	if c.Fetches() != 4 {
+		t.Errorf("%d fetches: want 4", c.Fetches())
+	}
+}
+
+func TestRotation(t *testing.T) {
+	c := kubejwttest.NewCluster(t)
+	v, err := kubejwt.New(c.Config("test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := c.Mint(kubejwttest.Token{})
+	if _, err := v.Verify(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	kids := v.Stats().KeyIDs
+	before := mounted(t, c)
+	kid := c.RotateKey("ES384")
+	if mounted(t, c) == before {
+		t.Error("the mounted token is not renewed")
+	}
+	// An instant rotation costs one fetch.
+	if _, err := v.Verify(t.Context(), c.Mint(kubejwttest.Token{})); err != nil || c.Fetches() != 2 {
+		t.Errorf("a token of the new key: %v, %d fetches: want 2", err, c.Fetches())
+	}
+	if _, err := v.Verify(t.Context(), old); err != nil {
+		t.Errorf("a token of the old key: %v", err)
+	}
+	c.DropKey(kids[0])
+	v, err = kubejwt.New(c.Config("test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refusal *kubejwt.InvalidTokenError
+	if _, err := v.Verify(t.Context(), old); !errors.As(err, &refusal) || refusal.Reason != kubejwt.ReasonUnknownKey {
+		t.Errorf("a token of the dropped key: %v", err)
+	}
+	if got := v.Stats().KeyIDs; !slices.Equal(got, []string{kid}) {
+		t.Errorf("keys %v: want %v", got, kid)
+	}
+}
+
+func TestAvailability(t *testing.T) {
+	c := kubejwttest.NewCluster(t)
+	c.SetAvailable(false)
+	v, err := kubejwt.New(c.Config("test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Ready(t.Context()); !errors.Is(err, kubejwt.ErrKeysUnavailable) {
+		t.Errorf("an API server that is down: %v", err)
+	}
+	c.SetAvailable(true)
+	v, err = kubejwt.New(c.Config("test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Ready(t.Context()); err != nil {
+		t.Errorf("an API server that is up again: %v", err)
+	}
+}
+
+func TestFolder(t *testing.T) {
+	c := kubejwttest.NewCluster(t)
+	for _, name := range []string{"token", "ca.crt", "namespace"} {
+		if target, err := os.Readlink(filepath.Join(c.Folder(), name)); err != nil || target != "..data/"+name {
+			t.Errorf("%s links to %q, %v: want ..data/%s", name, target, err, name)
+		}
+	}
+	before, err := os.Readlink(c.Folder() + "/..data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.RotateKey("ES256")
+	after, err := os.Readlink(c.Folder() + "/..data")
+	if err != nil || after == before {
+		t.Errorf("..data links to %q, %v: want another folder than before", after, err)
+	}
+	if _, err := os.Stat(filepath.Join(c.Folder(), before)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the old folder: %v: want it gone", err)
+	}
+}
+
+// A Cluster may be closed while it is in use.
+func TestCloseMeanwhile(t *testing.T) {
+	for range 20 {
+		c, err := kubejwttest.Start()
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan bool)
+		go func() {
+			defer close(done)
+			for range 5 {
+				c.RotateKey("ES256")
+			}
+		}()
+		c.Close()
+		<-done
+	}
+}
+
+// The in-memory transport lets hours pass in no time.
+func TestTransport(t *testing.T) {
+	c := kubejwttest.NewCluster(t)
+	synctest.Test(t, func(t *testing.T) {
+		config := c.Config("test")
+		config.Keys = kubejwt.RemoteKeys{Transport: c.Transport()}
+		v, err := kubejwt.New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SetLatency(3 * time.Second)
+		start := time.Now()
+		if err := v.Ready(t.Context()); err != nil || time.Since(start) != 6*time.Second {
+			t.Errorf("%v after %v: want the document and the keys, 3 s each", err, time.Since(start))
+		}
+		c.SetAvailable(false)
+		time.Sleep(20 * time.Hour)
+		for range 2 {
+			if _, err := v.Verify(t.Context(), c.Mint(kubejwttest.Token{})); err != nil {
+				t.Errorf("during an outage: %v", err)
+			}
+		}
+	})
+}
+
+func TestMint(t *testing.T) {
+	c := kubejwttest.NewCluster(t)
+	token := c.Mint(kubejwttest.Token{
+		Header: map[string]any{"kid": nil, "typ": "JWT"},
+		Claims: map[string]any{"jti": nil, "exp": 7},
+	})
+	if got, want := decode(t, token, 0), `{"alg":"RS256","typ":"JWT"}`; got != want {
+		t.Errorf("header %s: want %s", got, want)
+	}
+	var claims map[string]any
+	if err := json.Unmarshal([]byte(decode(t, token, 1)), &claims); err != nil {
+		t.Fatal(err)
+	}
+	if _, there := claims["jti"]; there || !reflect.DeepEqual(claims["exp"], 7.0) {
+		t.Errorf("claims %v: want no jti, and exp 7", claims)
+	}
+}
+
+// TestHandler finds fault with endpoints that let something through. It runs in
+// a process of its own, as it fails there.
+func TestHandlerFindsFault(t *testing.T) {
+	const variable = "KUBEJWTTEST_BROKEN"
+	broken := map[string]func(*kubejwttest.Cluster) http.Handler{
+		"everything": func(*kubejwttest.Cluster) http.Handler {
+			return http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+		},
+		"nothing": func(*kubejwttest.Cluster) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) })
+		},
+		"extended": func(c *kubejwttest.Cluster) http.Handler {
+			config := c.Config("test")
+			config.AcceptExtended, config.MaxLifetime = true, -1
+			v, err := kubejwt.New(config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		},
+	}
+	if name := os.Getenv(variable); name != "" {
+		c := kubejwttest.NewCluster(t)
+		kubejwttest.TestHandler(t, broken[name](c), c, kubejwttest.Token{})
+		return
+	}
+	for name, failures := range map[string]int{"everything": 11, "nothing": 11, "extended": 1} {
+		command := exec.Command(os.Args[0], "-test.run=^TestHandlerFindsFault$", "-test.v")
+		command.Env = append(os.Environ(), variable+"="+name)
+		out, err := command.CombinedOutput()
+		if err == nil {
+			t.Errorf("an endpoint that accepts %s passes", name)
+		}
+		if got := strings.Count(string(out), "    --- FAIL: "); got != failures {
+			t.Errorf("an endpoint that accepts %s fails %d cases: want %d\n%s", name, got, failures, out)
+		}
+	}
+}

@@ -1,0 +1,237 @@
+package kubejwttest
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"io"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// newServer is the API server, as far as it has to do with keys.
+func newServer(c *Cluster, certificate tls.Certificate) *http.Server {
+	return &http.Server{
+		Handler:           http.HandlerFunc(c.serveNetwork),
+		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certificate}},
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          log.New(io.Discard, "", 0), // clients that don't trust the CA are part of tests
+	}
+}
+
+// serveNetwork answers like a kube-apiserver with RBAC as it comes: keys for
+// service accounts only (401 for a bad token, 403 for none).
+func (c *Cluster) serveNetwork(w http.ResponseWriter, r *http.Request) {
+	answer, err := c.answer(r.Context(), r.URL.Path, r.Header.Get("Authorization"))
+	if err != nil {
+		panic(http.ErrAbortHandler) // breaks the connection off
+	}
+	for name, value := range answer.header {
+		w.Header().Set(name, value)
+	}
+	w.WriteHeader(answer.status)
+	w.Write(answer.body)
+}
+
+type answer struct {
+	status int
+	header map[string]string
+	body   []byte
+}
+
+var errUnavailable = errors.New("kubejwttest: the API server is not available")
+
+func (c *Cluster) answer(ctx context.Context, path, authorization string) (answer, error) {
+	c.mu.Lock()
+	latency := c.latency
+	if path == jwksPath {
+		c.fetches++
+	}
+	c.mu.Unlock()
+	if latency > 0 {
+		select {
+		case <-time.After(latency):
+		case <-ctx.Done():
+			return answer{}, ctx.Err()
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.available:
+		return answer{}, errUnavailable
+	case authorization == "":
+		return status(http.StatusForbidden, `forbidden: User \"system:anonymous\" cannot get path`), nil
+	case !slices.Contains(c.mounted, strings.TrimPrefix(authorization, "Bearer ")):
+		return status(http.StatusUnauthorized, "Unauthorized"), nil
+	}
+	switch path {
+	case discoveryPath:
+		return c.discoveryDocument(), nil
+	case jwksPath:
+		return c.jwks(), nil
+	default:
+		return status(http.StatusNotFound, "the server could not find the requested resource"), nil
+	}
+}
+
+const (
+	discoveryPath = "/.well-known/openid-configuration"
+	jwksPath      = "/openid/v1/jwks"
+)
+
+func status(code int, message string) answer {
+	return answer{
+		status: code,
+		header: map[string]string{"Content-Type": "application/json", "Cache-Control": "no-cache, private"},
+		body:   []byte(`{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"` + message + `"}`),
+	}
+}
+
+// discoveryDocument and jwks are as kube-apiserver writes them, in its order
+// (k8s.io/kubernetes pkg/serviceaccount/openidmetadata.go). The caller holds
+// c.mu.
+func (c *Cluster) discoveryDocument() answer {
+	var algorithms []string
+	for _, key := range c.keys {
+		algorithms = append(algorithms, key.alg)
+	}
+	slices.Sort(algorithms)
+	body, err := json.Marshal(struct {
+		Issuer     string   `json:"issuer"`
+		JWKS       string   `json:"jwks_uri"`
+		Responses  []string `json:"response_types_supported"`
+		Subjects   []string `json:"subject_types_supported"`
+		Algorithms []string `json:"id_token_signing_alg_values_supported"`
+	}{c.issuer, c.issuer + jwksPath, []string{"id_token"}, []string{"public"}, slices.Compact(algorithms)})
+	if err != nil {
+		panic("kubejwttest: " + err.Error()) // of strings
+	}
+	return published("application/json", body)
+}
+
+func (c *Cluster) jwks() answer {
+	var set jose.JSONWebKeySet
+	for _, key := range c.keys {
+		set.Keys = append(set.Keys, jose.JSONWebKey{Key: key.private.Public(), KeyID: key.kid, Algorithm: key.alg, Use: "sig"})
+	}
+	body, err := json.Marshal(set)
+	if err != nil {
+		panic("kubejwttest: " + err.Error()) // of keys that were just made
+	}
+	return published("application/jwk-set+json", body)
+}
+
+func published(contentType string, body []byte) answer {
+	return answer{
+		status: http.StatusOK,
+		header: map[string]string{"Content-Type": contentType, "Cache-Control": "public, max-age=3600"},
+		body:   body,
+	}
+}
+
+// Transport returns a RoundTripper that asks the API server in memory, for
+// RemoteKeys.Transport: with no socket in play, a test can run in a
+// testing/synctest bubble, if the Cluster was made outside of it. It vouches
+// for requests that have no bearer token.
+func (c *Cluster) Transport() http.RoundTripper { return inMemory{c} }
+
+type inMemory struct{ cluster *Cluster }
+
+func (m inMemory) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		r.Body.Close()
+	}
+	if got := r.URL.Scheme + "://" + r.URL.Host; got != m.cluster.issuer {
+		return nil, errors.New("kubejwttest: no such host: " + r.URL.Host)
+	}
+	authorization := r.Header.Get("Authorization")
+	if authorization == "" {
+		authorization = m.cluster.mountedToken()
+	}
+	answer, err := m.cluster.answer(r.Context(), r.URL.Path, authorization)
+	if err != nil {
+		return nil, err
+	}
+	header := make(http.Header)
+	for name, value := range answer.header {
+		header.Set(name, value)
+	}
+	return &http.Response{
+		Status:        http.StatusText(answer.status),
+		StatusCode:    answer.status,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        header,
+		Body:          io.NopCloser(bytes.NewReader(answer.body)),
+		ContentLength: int64(len(answer.body)),
+		Request:       r,
+	}, nil
+}
+
+// newServingCertificate returns a certificate for the API server's names, and
+// the CA that signed it.
+func newServingCertificate() (tls.Certificate, []byte, error) {
+	// A year on either side leaves room for tests that turn clocks.
+	from, to := time.Now().AddDate(-1, 0, 0), time.Now().AddDate(1, 0, 0)
+	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, nil, err
+	}
+	ca := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		Subject:               pkix.Name{CommonName: "kubernetes"},
+		NotBefore:             from,
+		NotAfter:              to,
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign,
+	}
+	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
+	if err != nil {
+		return tls.Certificate{}, nil, err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, nil, err
+	}
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(2),
+		Subject:      pkix.Name{CommonName: "kube-apiserver"},
+		NotBefore:    from,
+		NotAfter:     to,
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSNames:     []string{"kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost"},
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), caKey)
+	if err != nil {
+		return tls.Certificate{}, nil, err
+	}
+	caPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER})
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, caPEM, nil
+}
+
+// uidOf makes up the UID of a named object, the same one each time.
+func uidOf(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return formatUID([16]byte(sum[:16]))
+}
