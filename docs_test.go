@@ -1,0 +1,135 @@
+package kubejwt_test
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// trimLines is text with the indentation and the empty lines gone.
+func trimLines(text string) string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Every piece of Go in the README stands in a file that is compiled.
+func TestReadmeCompiles(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var compiled string
+	for _, file := range []string{"example_test.go", "readme_test.go"} {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		compiled += trimLines(string(data)) + "\n"
+	}
+	pieces := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
+	if len(pieces) < 4 {
+		t.Fatalf("%d pieces of Go in the README: want 4 at least", len(pieces))
+	}
+	for _, piece := range pieces {
+		if !strings.Contains(compiled, trimLines(piece[1])) {
+			t.Errorf("this piece of the README is compiled nowhere:\n%s", piece[1])
+		}
+	}
+}
+
+// The commands of the README are those that CI runs.
+func TestReadmeCommands(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ci, err := os.ReadFile(".ci/run")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for command, run := range map[string]string{
+		"go run ./examples/demo": "go run ./examples/demo",
+		"go test ./...":          "step go test -race ./...\n",
+	} {
+		if !strings.Contains(string(readme), "\n    "+command) || !strings.Contains(string(ci), run) {
+			t.Errorf("%q is not in the README, or %q not in .ci/run", command, run)
+		}
+	}
+}
+
+// What a user of the library has to trust.
+func TestDirectDependencies(t *testing.T) {
+	out, err := exec.Command("go", "mod", "edit", "-json").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mod struct {
+		Require []struct {
+			Path     string
+			Indirect bool
+		}
+	}
+	if err := json.Unmarshal(out, &mod); err != nil {
+		t.Fatal(err)
+	}
+	var direct []string
+	for _, r := range mod.Require {
+		if !r.Indirect {
+			direct = append(direct, r.Path)
+		}
+	}
+	want := []string{
+		"github.com/coreos/go-oidc/v3",
+		"github.com/go-jose/go-jose/v4",
+		"github.com/go-json-experiment/json",
+		"github.com/google/go-cmp",
+		"golang.org/x/oauth2",
+	}
+	slices.Sort(direct)
+	if diff := cmp.Diff(want, direct); diff != "" {
+		t.Errorf("direct dependencies (-want +got):\n%s", diff)
+	}
+}
+
+// The arrows between the rooms point down only.
+func TestRooms(t *testing.T) {
+	const module = "github.com/kubejwt/kubejwt"
+	imports := func(pkg string) []string {
+		out, err := exec.Command("go", "list", "-f", `{{join .Imports "\n"}}`, pkg).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Fields(string(out))
+	}
+	for _, room := range []string{"strictjson", "jws", "reread", "tokencache"} {
+		for _, imported := range imports("./internal/" + room) {
+			if imported == module {
+				t.Errorf("internal/%s imports the root", room)
+			}
+			if strings.HasPrefix(imported, "github.com/go-json-experiment/") != (room == "strictjson") && strings.Contains(imported, "go-json-experiment") {
+				t.Errorf("internal/%s imports %s", room, imported)
+			}
+		}
+	}
+	for _, imported := range imports(".") {
+		if strings.Contains(imported, "go-json-experiment") {
+			t.Errorf("the root imports %s: internal/strictjson is there for that", imported)
+		}
+	}
+	for _, imported := range imports("./kubejwttest") {
+		if strings.HasPrefix(imported, module+"/internal/") {
+			t.Errorf("kubejwttest imports %s: it uses the public API alone", imported)
+		}
+	}
+}
