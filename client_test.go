@@ -1,0 +1,217 @@
+package kubejwt_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/kubejwt/kubejwt"
+)
+
+func TestTokenFile(t *testing.T) {
+	k := newKit(t)
+	path := filepath.Join(t.TempDir(), "token")
+	synctest.Test(t, func(t *testing.T) {
+		lasting := func(d time.Duration) string {
+			g := good()
+			g.Lifetime = d
+			return k.Mint(g)
+		}
+		source := kubejwt.TokenFile(path)
+		if _, err := source.Token(); err == nil || !strings.Contains(err.Error(), path) {
+			t.Fatalf("no file: %v: want an error that names %s", err, path)
+		}
+		first := lasting(time.Hour)
+		writeFile(t, path, []byte(first+"\n"))
+		time.Sleep(time.Second) // a file that is not in order is looked at again soon
+
+		mustGive(t, source, first)
+		if leak := commonRun(fmt.Sprintf("%v %+v %#v", source, source, source), first, 16); leak != "" {
+			t.Errorf("printing the source shows %q of the token", leak)
+		}
+
+		second := lasting(time.Hour)
+		writeFile(t, path, []byte(second))
+		mustGive(t, source, first) // within the minute
+		time.Sleep(time.Minute)
+		mustGive(t, source, second)
+		// A ReuseTokenSource around it sees the rotation too.
+		reused := oauth2.ReuseTokenSource(nil, source)
+		mustGive(t, reused, second)
+		third := lasting(2 * time.Minute)
+		writeFile(t, path, []byte(third))
+		time.Sleep(time.Minute)
+		mustGive(t, reused, third)
+
+		// The file goes away: the token stays until it expires.
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(30 * time.Second)
+		mustGive(t, source, third)
+		time.Sleep(time.Minute)
+		if _, err := source.Token(); err == nil || !strings.Contains(err.Error(), path) {
+			t.Fatalf("no file and the token expired: %v", err)
+		}
+		fourth := lasting(time.Hour)
+		writeFile(t, path, []byte(fourth))
+		time.Sleep(time.Second)
+		mustGive(t, source, fourth)
+
+		// A renewal is seen at once where the token at hand is of no use.
+		fifth := lasting(90 * time.Second)
+		writeFile(t, path, []byte(fifth))
+		time.Sleep(time.Minute)
+		mustGive(t, source, fifth)
+		time.Sleep(31 * time.Second)
+		writeFile(t, path, []byte(first[:len(first)/2]))
+		if _, err := source.Token(); err == nil {
+			t.Fatal("half a token after the last one expired is no error")
+		}
+		time.Sleep(time.Second)
+		writeFile(t, path, []byte(first))
+		mustGive(t, source, first)
+	})
+}
+
+func mustGive(t *testing.T, source oauth2.TokenSource, want string) {
+	t.Helper()
+	token, err := source.Token()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token.AccessToken != want || token.Type() != "Bearer" {
+		t.Errorf("another token than the file's, or not a bearer")
+	}
+	if ahead := time.Until(token.Expiry); ahead <= 0 || ahead > time.Minute {
+		t.Errorf("Expiry is %v ahead: want a minute at most", ahead)
+	}
+}
+
+// secret is a source of one token.
+var secret = oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "secret-token"})
+
+func TestTransport(t *testing.T) {
+	seen := func(name string) *httptest.Server {
+		return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if to := r.URL.Query().Get("to"); to != "" {
+				http.Redirect(w, r, to, http.StatusTemporaryRedirect)
+				return
+			}
+			io.WriteString(w, name+" got "+r.Header.Get("Authorization"))
+		}))
+	}
+	home, foreign := seen("home"), seen("foreign")
+	defer home.Close()
+	defer foreign.Close()
+	client := &http.Client{Transport: &kubejwt.Transport{Source: secret, Origin: home.URL}}
+
+	for _, tt := range []struct {
+		name, url, body, err string
+	}{
+		{"the origin", home.URL + "/path?query", "home got Bearer secret-token", ""},
+		{"the origin in upper case", strings.ToUpper(home.URL[:4]) + home.URL[4:], "home got Bearer secret-token", ""},
+		{"another origin", foreign.URL, "", foreign.URL},
+		{"a redirect to another origin", home.URL + "?to=" + foreign.URL, "foreign got ", ""},
+		{"a redirect to the origin", home.URL + "?to=" + home.URL, "home got Bearer secret-token", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			response, err := client.Get(tt.url)
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) || !strings.Contains(err.Error(), home.URL) {
+					t.Fatalf("%v: want an error that names %s and %s", err, home.URL, tt.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			body, err := io.ReadAll(response.Body)
+			if err != nil || string(body) != tt.body {
+				t.Errorf("%q, %v: want %q", body, err, tt.body)
+			}
+			if response.Request.Header.Get("Authorization") != "" {
+				t.Error("the request in the response has the token")
+			}
+		})
+	}
+}
+
+func TestTransportWithoutURL(t *testing.T) {
+	transport := &kubejwt.Transport{Source: secret, Origin: "https://a.example"}
+	if _, err := transport.RoundTrip(new(http.Request)); err == nil {
+		t.Error("a request without a URL is no error")
+	}
+}
+
+// closed is a body that says whether it was closed.
+type closed struct {
+	io.Reader
+	done bool
+}
+
+func (c *closed) Close() error { c.done = true; return nil }
+
+func TestTransportRefuses(t *testing.T) {
+	broken := errors.New("broken")
+	for _, tt := range []struct {
+		name      string
+		transport kubejwt.Transport
+		url       string
+		header    http.Header
+		want      string
+	}{
+		{name: "no Source", transport: kubejwt.Transport{Origin: "https://a.example"}, want: "Source"},
+		{name: "no Origin", transport: kubejwt.Transport{Source: secret}, want: "Origin"},
+		{name: "Origin with a path", transport: kubejwt.Transport{Source: secret, Origin: "https://a.example/x"}, want: "Origin"},
+		{name: "Origin with a slash", transport: kubejwt.Transport{Source: secret, Origin: "https://a.example/"}, want: "Origin"},
+		{name: "Origin with a query", transport: kubejwt.Transport{Source: secret, Origin: "https://a.example?x"}, want: "Origin"},
+		{name: "Origin with a user", transport: kubejwt.Transport{Source: secret, Origin: "https://u@a.example"}, want: "Origin"},
+		{name: "Origin without a scheme", transport: kubejwt.Transport{Source: secret, Origin: "a.example"}, want: "Origin"},
+		{name: "Origin of another scheme", transport: kubejwt.Transport{Source: secret, Origin: "ftp://a.example"}, want: "Origin"},
+		{name: "http where https is the origin", transport: kubejwt.Transport{Source: secret, Origin: "https://a.example"}, url: "http://a.example/", want: "http://a.example:80"},
+		{name: "another port", transport: kubejwt.Transport{Source: secret, Origin: "https://a.example"}, url: "https://a.example:8443/", want: "8443"},
+		{name: "a name that starts alike", transport: kubejwt.Transport{Source: secret, Origin: "https://a.example"}, url: "https://a.example.evil/", want: "evil"},
+		{name: "Authorization already", transport: kubejwt.Transport{Source: secret, Origin: "https://a.example"}, header: http.Header{"Authorization": {"Basic x"}}, want: "Authorization"},
+		{name: "a Source that fails", transport: kubejwt.Transport{Source: failing{broken}, Origin: "https://a.example"}, want: "broken"},
+		{name: "a Source without a token", transport: kubejwt.Transport{Source: failing{nil}, Origin: "https://a.example"}, want: "Source"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			body := &closed{Reader: strings.NewReader("body")}
+			url := tt.url
+			if url == "" {
+				url = "https://a.example/"
+			}
+			request := httptest.NewRequest(http.MethodPost, url, body)
+			request.Response = nil
+			for name, values := range tt.header {
+				request.Header[name] = values
+			}
+			_, err := tt.transport.RoundTrip(request)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%v: want an error with %q", err, tt.want)
+			}
+			if !body.done {
+				t.Error("the body is not closed")
+			}
+			if request.Header.Get("Authorization") != tt.header.Get("Authorization") {
+				t.Error("the caller's request was changed")
+			}
+		})
+	}
+}
+
+type failing struct{ err error }
+
+func (f failing) Token() (*oauth2.Token, error) { return nil, f.err }

@@ -1,0 +1,118 @@
+package kubejwt_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kubejwt/kubejwt"
+)
+
+// More Configs that are wrong: keys that nobody should trust, and texts that no
+// token can be equal to. TestConfigFailsClosed has the rest.
+func TestConfigIsJudged(t *testing.T) {
+	k := newKit(t)
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := k.config.Keys.(kubejwt.PublicKeys)[0]
+	key := func(key any) func(*kubejwt.Config) {
+		return func(c *kubejwt.Config) { c.Keys = kubejwt.PublicKeys{{KeyID: "x", Key: key}} }
+	}
+	ofSize := func(bits uint, e int) *rsa.PublicKey {
+		n := new(big.Int).Lsh(big.NewInt(1), bits-1)
+		return &rsa.PublicKey{N: n.SetBit(n, 0, 1), E: e}
+	}
+	accounts := func(list ...string) func(*kubejwt.Config) {
+		return func(c *kubejwt.Config) { c.ServiceAccounts = list }
+	}
+	remote := func(keys kubejwt.RemoteKeys) func(*kubejwt.Config) {
+		return func(c *kubejwt.Config) { c.Keys = keys }
+	}
+	for _, tt := range []struct {
+		name, field string
+		change      func(*kubejwt.Config)
+	}{
+		{"everything empty", "Audiences", func(c *kubejwt.Config) { *c = kubejwt.Config{} }},
+		{"an issuer that is not UTF-8", "Issuer", func(c *kubejwt.Config) { c.Issuer = "https://\xff" }},
+		{"a former issuer that is not UTF-8", "FormerIssuers", func(c *kubejwt.Config) { c.FormerIssuers = []string{"\xff"} }},
+		{"the legacy issuer as former", "FormerIssuers", func(c *kubejwt.Config) { c.FormerIssuers = []string{"kubernetes/serviceaccount"} }},
+		{"an issuer with a fragment", "Issuer", func(c *kubejwt.Config) { c.Keys, c.Issuer = nil, "https://issuer.example#a" }},
+		{"an issuer with a password", "Issuer", func(c *kubejwt.Config) { c.Keys, c.Issuer = nil, "https://a:b@issuer.example" }},
+		{"an issuer without a host", "Issuer", func(c *kubejwt.Config) { c.Keys, c.Issuer = nil, "https:///x" }},
+		{"an http issuer on a host called localhost", "Issuer", func(c *kubejwt.Config) { c.Keys, c.Issuer = nil, "http://localhost" }},
+		{"an audience that is not UTF-8", "Audiences", func(c *kubejwt.Config) { c.Audiences = []string{"\xff"} }},
+		{"a good audience and any", "Audiences", func(c *kubejwt.Config) { c.Audiences = []string{"data-store", "*"} }},
+		{"a namespace with a capital", "ServiceAccounts", accounts("Shop/api")},
+		{"a namespace alone", "ServiceAccounts", accounts("shop/")},
+		{"a name alone", "ServiceAccounts", accounts("/api")},
+		{"a slash", "ServiceAccounts", accounts("/")},
+		{"two slashes", "ServiceAccounts", accounts("shop/api/x")},
+		{"every namespace and name", "ServiceAccounts", accounts("*/*")},
+		{"two stars", "ServiceAccounts", accounts("**")},
+		{"blanks around", "ServiceAccounts", accounts(" shop/api")},
+		{"two in one", "ServiceAccounts", accounts("shop/api,shop/web")},
+		{"a good one and a bad one", "ServiceAccounts", accounts("shop/api", "shop/*x")},
+		{"a line break at the end", "ServiceAccounts", accounts("shop/api\n")},
+		{"leeway of a day", "Leeway", func(c *kubejwt.Config) { c.Leeway = 24 * time.Hour }},
+		{"a private RSA key", "Keys", key(&rsa.PrivateKey{PublicKey: *ofSize(2048, 65537)})},
+		{"a private EC key", "Keys", key(private)},
+		{"a secret", "Keys", key([]byte("secret"))},
+		{"a string", "Keys", key("-----BEGIN PUBLIC KEY-----")},
+		{"an RSA key by value", "Keys", key(*ofSize(2048, 65537))},
+		{"a nil RSA key", "Keys", key((*rsa.PublicKey)(nil))},
+		{"a nil EC key", "Keys", key((*ecdsa.PublicKey)(nil))},
+		{"an empty RSA key", "Keys", key(&rsa.PublicKey{})},
+		{"an empty EC key", "Keys", key(&ecdsa.PublicKey{})},
+		{"an EC key without a point", "Keys", key(&ecdsa.PublicKey{Curve: elliptic.P256()})},
+		//lint:ignore SA1019 a key that Bytes could not make
+		{"an EC key off its curve", "Keys", key(&ecdsa.PublicKey{Curve: elliptic.P256(), X: big.NewInt(1), Y: big.NewInt(1)})},
+		//lint:ignore SA1019 a key that Bytes could not make
+		{"an EC key with a negative coordinate", "Keys", key(&ecdsa.PublicKey{Curve: elliptic.P256(), X: big.NewInt(-1), Y: big.NewInt(1)})},
+		{"an EC key on P-224", "Keys", key(p224.Public())},
+		{"an RSA key of 1024 bits", "Keys", key(ofSize(1024, 65537))},
+		{"an RSA key of 2047 bits", "Keys", key(ofSize(2047, 65537))},
+		{"an RSA key of 4097 bits", "Keys", key(ofSize(4097, 65537))},
+		{"an RSA key with exponent 3", "Keys", key(ofSize(2048, 3))},
+		{"an RSA key with exponent 1", "Keys", key(ofSize(2048, 1))},
+		{"an RSA key with an even exponent", "Keys", key(ofSize(2048, 65538))},
+		{"an RSA key with a negative exponent", "Keys", key(ofSize(2048, -65537))},
+		{"a key ID of 1025 bytes", "Keys", func(c *kubejwt.Config) {
+			c.Keys = kubejwt.PublicKeys{{KeyID: strings.Repeat("k", 1025), Key: good.Key}}
+		}},
+		{"two keys of one ID", "Keys", func(c *kubejwt.Config) {
+			c.Keys = kubejwt.PublicKeys{{KeyID: "x", Key: good.Key}, {KeyID: "x", Key: private.Public()}}
+		}},
+		{"a good key and a nil one", "Keys", func(c *kubejwt.Config) { c.Keys = kubejwt.PublicKeys{good, {KeyID: "x"}} }},
+		{"a KeyFile without a key", "Keys", func(c *kubejwt.Config) { c.Keys = kubejwt.KeyFile("testdata/vectors/README.md") }},
+		{"a KeyFile with a private key", "Keys", func(c *kubejwt.Config) { c.Keys = kubejwt.KeyFile("internal/vectors/rsa_cluster.pem") }},
+		{"a KeyFile with a private JWK", "Keys", func(c *kubejwt.Config) { c.Keys = kubejwt.KeyFile("testdata/vectors/keys/private.jwks") }},
+		{"a KeyFile with a secret", "Keys", func(c *kubejwt.Config) { c.Keys = kubejwt.KeyFile("testdata/vectors/keys/with_oct.jwks") }},
+		{"a KeyFile with a doubled kid", "Keys", func(c *kubejwt.Config) { c.Keys = kubejwt.KeyFile("testdata/vectors/keys/doubled.jwks") }},
+		{"MaxStale of a nanosecond", "MaxStale", remote(kubejwt.RemoteKeys{MaxStale: 1})},
+		{"a JWKSURL without a scheme", "JWKSURL", remote(kubejwt.RemoteKeys{JWKSURL: "a.example/keys"})},
+		{"a JWKSURL with a fragment", "JWKSURL", remote(kubejwt.RemoteKeys{JWKSURL: "https://a.example/keys#x"})},
+		{"a JWKSURL that is no URL", "JWKSURL", remote(kubejwt.RemoteKeys{JWKSURL: "https://a.example:port/"})},
+		{"a DiscoveryURL with user information", "DiscoveryURL", remote(kubejwt.RemoteKeys{DiscoveryURL: "https://a@a.example"})},
+		{"an http JWKSURL on a private address", "JWKSURL", remote(kubejwt.RemoteKeys{JWKSURL: "http://10.0.0.1/keys"})},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			config := k.config
+			tt.change(&config)
+			v, err := kubejwt.New(config)
+			if err == nil || v != nil || !strings.Contains(err.Error(), tt.field) {
+				t.Errorf("%v, %v: want an error that names %s", v, err, tt.field)
+			}
+		})
+	}
+}

@@ -1,0 +1,1051 @@
+package kubejwt
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A story is one Verifier, the origin of its keys, and the time between them.
+// Its verbs say what a service and its callers see.
+type story struct {
+	t        *testing.T
+	verifier *Verifier
+	cache    *jwksCache
+	log      *bytes.Buffer
+
+	wallAhead, monoBehind time.Duration // how far the two clocks have gone astray
+
+	mu        sync.Mutex // guards the origin
+	private   map[string]*ecdsa.PrivateKey
+	published []string
+	answer    func(context.Context) (fetched, error) // nil: the published keys
+	maxAge    time.Duration
+	latency   time.Duration
+	lifetime  time.Duration // of tokens
+	asked     int
+	causes    []fetchCause
+}
+
+const storyIssuer = "https://kubernetes.default.svc"
+
+// tell runs a story in a bubble: its time passes only while everybody waits.
+// At the start the key "old" is published and nobody has asked for it.
+func tell(t *testing.T, plot func(*testing.T, *story)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := &story{
+			t: t, log: new(bytes.Buffer),
+			private:  make(map[string]*ecdsa.PrivateKey),
+			maxAge:   time.Hour,
+			latency:  20 * time.Millisecond,
+			lifetime: time.Hour,
+		}
+		logger := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		config := Config{Issuer: storyIssuer, Audiences: []string{"data-store"}, ServiceAccounts: []string{"*"}, Logger: logger}
+		c, allowed, err := config.prepare()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.cache = &jwksCache{fetch: s.fetch, now: s.now, maxStale: defaultMaxStale, learnt: func(string) {}, logger: logger}
+		c.keys = s.cache
+		s.verifier = &Verifier{cluster: c, allowed: allowed}
+		s.publish("old")
+		defer time.Sleep(fetchTimeout) // a fetch in the background ends
+		plot(t, s)
+	})
+}
+
+func (s *story) now() instant {
+	now := time.Now()
+	return instant{mono: now.Add(-s.monoBehind), wall: now.Round(0).Add(s.wallAhead)}
+}
+
+func (s *story) fetch(ctx context.Context, cause fetchCause) (fetched, error) {
+	s.mu.Lock()
+	s.asked++
+	s.causes = append(s.causes, cause)
+	answer, latency := s.answer, s.latency
+	s.mu.Unlock()
+	select {
+	case <-time.After(latency):
+	case <-ctx.Done():
+		return fetched{}, ctx.Err()
+	}
+	if answer != nil {
+		return answer(ctx)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	set := newKeySet()
+	for _, kid := range s.published {
+		k, err := newKey(PublicKey{KeyID: kid, Key: s.private[kid].Public()})
+		if err != nil {
+			return fetched{}, err
+		}
+		set.add(k)
+	}
+	return fetched{keys: set, maxAge: s.maxAge}, nil
+}
+
+// publish adds a new key under kid, in the place of one that was there.
+func (s *story) publish(kid string) {
+	s.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.private[kid] = key
+	if !slices.Contains(s.published, kid) {
+		s.published = append(s.published, kid)
+	}
+}
+
+func (s *story) withdraw(kid string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.published = slices.DeleteFunc(s.published, func(p string) bool { return p == kid })
+}
+
+// rotate has the origin publish one key and no other.
+func (s *story) rotate(from, to string) {
+	s.withdraw(from)
+	s.publish(to)
+}
+
+func (s *story) answerWith(answer func(context.Context) (fetched, error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer = answer
+}
+
+func (s *story) failWith(err error) {
+	s.answerWith(func(context.Context) (fetched, error) { return fetched{}, err })
+}
+
+func (s *story) hang() {
+	s.answerWith(func(ctx context.Context) (fetched, error) {
+		<-ctx.Done()
+		return fetched{}, ctx.Err()
+	})
+}
+
+func (s *story) recover() { s.answerWith(nil) }
+
+// mint signs a token with the key that kid has now.
+func (s *story) mint(kid string) string { return s.mintOf(storyIssuer, kid) }
+
+func (s *story) mintOf(issuer, kid string) string {
+	s.t.Helper()
+	now := time.Now()
+	payload := map[string]any{
+		"iss": issuer, "aud": []string{"data-store"}, "sub": "system:serviceaccount:shop:api", "jti": rand.Text(),
+		"iat": now.Unix(), "exp": now.Add(s.lifetime).Unix(),
+		"kubernetes.io": map[string]any{"namespace": "shop", "serviceaccount": map[string]string{"name": "api", "uid": "1"}},
+	}
+	signed := encodeSegment(s.t, map[string]string{"alg": "ES256", "kid": kid}) + "." + encodeSegment(s.t, payload)
+	digest := sha256.Sum256([]byte(signed))
+	s.mu.Lock()
+	key := s.private[kid]
+	s.mu.Unlock()
+	signature := make([]byte, 64)
+	if key == nil {
+		rand.Read(signature)
+		return signed + "." + base64.RawURLEncoding.EncodeToString(signature)
+	}
+	r, v, err := ecdsa.Sign(rand.Reader, key, digest[:])
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.FillBytes(signature[:32])
+	v.FillBytes(signature[32:])
+	return signed + "." + base64.RawURLEncoding.EncodeToString(signature)
+}
+
+func encodeSegment(t *testing.T, v any) string {
+	t.Helper()
+	data, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return base64.RawURLEncoding.EncodeToString(data)
+}
+
+func (s *story) verify(token string) error {
+	_, err := s.verifier.Verify(s.t.Context(), token)
+	return err
+}
+
+// verdict is "" for an accepted token, "unavailable", or the reason.
+func verdict(err error) Reason {
+	if err == nil {
+		return ""
+	}
+	if refusal, ok := errors.AsType[*InvalidTokenError](err); ok {
+		return refusal.Reason
+	}
+	if errors.Is(err, ErrKeysUnavailable) {
+		return "unavailable"
+	}
+	return Reason("another error: " + err.Error())
+}
+
+func (s *story) must(token string, want Reason) {
+	s.t.Helper()
+	if err := s.verify(token); verdict(err) != want {
+		s.t.Fatalf("after %d fetches: got %q, want %q: %v", s.fetches(), verdict(err), want, err)
+	}
+}
+
+func (s *story) mustKnow(kid string)          { s.t.Helper(); s.must(s.mint(kid), "") }
+func (s *story) mustNotKnow(kid string)       { s.t.Helper(); s.must(s.mint(kid), ReasonUnknownKey) }
+func (s *story) mustBeUnavailable(kid string) { s.t.Helper(); s.must(s.mint(kid), "unavailable") }
+
+// mustKnowAtOnce is mustKnow without a moment's wait.
+func (s *story) mustKnowAtOnce(kid string) { s.t.Helper(); s.mustAtOnce(s.mint(kid)) }
+
+func (s *story) mustAtOnce(token string) {
+	s.t.Helper()
+	began := time.Now()
+	s.must(token, "")
+	if waited := time.Since(began); waited != 0 {
+		s.t.Fatalf("a token of a known key waited for %v", waited)
+	}
+}
+
+// mustFetches wants n fetches since it was last asked, background ones
+// included.
+func (s *story) mustFetches(n int) {
+	s.t.Helper()
+	time.Sleep(s.latency) // the background's
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asked != n {
+		s.t.Fatalf("%d fetches %q, want %d", s.asked, s.causes, n)
+	}
+	s.asked, s.causes = 0, nil
+}
+
+// fetches are those since mustFetches.
+func (s *story) fetches() int {
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked
+}
+
+// busyFor uses a key each minute, as a service does that has callers.
+func (s *story) busyFor(d time.Duration, kid string) {
+	s.t.Helper()
+	for range int(d / time.Minute) {
+		time.Sleep(time.Minute)
+		s.mustKnowAtOnce(kid)
+	}
+}
+
+// alongside runs n callers at once, and waits for them.
+func alongside(n int, call func(i int)) {
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { call(i) })
+	}
+	all.Wait()
+}
+
+func TestColdStart(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.mustFetches(0) // making a Verifier asks nobody
+		token := s.mint("old")
+		alongside(1000, func(int) {
+			if err := s.verify(token); err != nil {
+				t.Error(err)
+			}
+		})
+		s.mustFetches(1)
+		s.mustKnowAtOnce("old")
+		s.mustFetches(0)
+	})
+}
+
+func TestColdStartWithoutOrigin(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.failWith(errors.New("connection refused"))
+		s.mustBeUnavailable("old")
+		s.mustFetches(1)
+		if err := s.verifier.Ready(t.Context()); !errors.Is(err, ErrKeysUnavailable) {
+			t.Errorf("Ready = %v", err)
+		}
+		for range 3600 { // an hour, asked each second
+			time.Sleep(time.Second)
+			s.verify(s.mint("old"))
+		}
+		// Full jitter of 30 s at most, and no less often than each 30 s.
+		if n := s.fetches(); n < 120 || n > 400 {
+			t.Errorf("%d attempts in an hour without keys", n)
+		}
+		s.recover()
+		time.Sleep(maxBackoffCold)
+		s.mustKnow("old")
+		if err := s.verifier.Ready(t.Context()); err != nil {
+			t.Errorf("Ready = %v", err)
+		}
+	})
+}
+
+func TestBackgroundRefresh(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.mustKnow("old")
+		s.mustFetches(1)
+		// 70 to 90 % of an hour: 24 hours of traffic take 26 to 34 fetches.
+		s.busyFor(24*time.Hour, "old")
+		if n := s.fetches(); n < 26 || n > 34 {
+			t.Errorf("%d fetches in a day", n)
+		}
+		for _, cause := range s.causes {
+			if cause != causeRefresh {
+				t.Errorf("a fetch for %q", cause)
+			}
+		}
+	})
+}
+
+func TestPrePublishedRotation(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.mustKnow("old")
+		s.publish("new") // and nobody signs with it for an hour
+		s.busyFor(time.Hour, "old")
+		s.withdraw("old")
+		s.busyFor(2*time.Hour, "new")
+		s.mustNotKnow("old")
+		if n := s.verifier.Stats().UnknownKeyFetches; n != 1 { // the withdrawn one's
+			t.Errorf("%d fetches on demand, want 1, for the withdrawn key", n)
+		}
+		if n := s.verifier.Stats().Refused[ReasonUnknownKey]; n != 1 {
+			t.Errorf("%d tokens refused for their kid", n)
+		}
+	})
+}
+
+func TestInstantRotation(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.mustKnow("old")
+		s.mustFetches(1)
+		s.rotate("old", "new")
+		token := s.mint("new")
+		alongside(1000, func(int) {
+			if err := s.verify(token); err != nil {
+				t.Error(err)
+			}
+		})
+		s.mustFetches(1)
+		s.mustKnowAtOnce("new")
+		s.mustNotKnow("old")
+		s.mustFetches(0)
+	})
+}
+
+func TestUnknownKidsAreSpaced(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.mustKnow("old")
+		s.mustFetches(1)
+		began := time.Now()
+		alongside(100, func(i int) {
+			for n := range 100 {
+				time.Sleep(time.Until(began.Add(time.Duration(100*n+i) * time.Minute / 10_000)))
+				if err := s.verify(s.mint(rand.Text())); verdict(err) != ReasonUnknownKey {
+					t.Errorf("a random kid: %v", err)
+				}
+			}
+			s.mustKnowAtOnce("old")
+		})
+		if waited := time.Since(began) - time.Minute; waited > s.latency {
+			t.Errorf("somebody waited for a turn: %v", waited)
+		}
+		s.mustFetches(3) // at 0, 10 and 30 s
+		stats := s.verifier.Stats()
+		if stats.UnknownKeyFetches != 3 || stats.UnknownKeyThrottled == 0 {
+			t.Errorf("Stats: %d fetches, %d throttled", stats.UnknownKeyFetches, stats.UnknownKeyThrottled)
+		}
+
+		// One a second from then on: gaps of 40, 60, 60 … s.
+		var at []time.Duration
+		for range 240 {
+			s.mustNotKnow(rand.Text())
+			if s.fetches() > len(at) {
+				at = append(at, time.Since(began).Round(time.Second))
+			}
+			time.Sleep(time.Second)
+		}
+		want := []time.Duration{71 * time.Second, 131 * time.Second, 192 * time.Second, 252 * time.Second}
+		if len(at) != len(want) {
+			t.Fatalf("fetches at %v, want about %v", at, want)
+		}
+		for i := range want {
+			if (at[i] - want[i]).Abs() > 2*time.Second {
+				t.Errorf("fetches at %v, want about %v", at, want)
+			}
+		}
+
+		// A set that changes takes the gap back to 10 s.
+		time.Sleep(maxSpacing)
+		s.publish("new")
+		s.mustKnow("new")
+		s.mustFetches(len(want) + 1)
+		time.Sleep(minSpacing - 2*s.latency)
+		s.mustNotKnow(rand.Text())
+		s.mustFetches(0)
+		time.Sleep(2 * s.latency)
+		s.mustNotKnow(rand.Text())
+		s.mustFetches(1)
+	})
+}
+
+// An unknown kid sets off a fetch only in a token that could pass.
+func TestHopelessTokensFetchNothing(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.mustKnow("old")
+		s.mustFetches(1)
+		random := rand.Text()
+		expired := s.mint(random)
+		time.Sleep(40 * time.Minute)
+		s.must(s.mintOf("https://another.example", random), ReasonWrongIssuer)
+		s.mustFetches(0)
+		time.Sleep(22 * time.Minute)
+		s.mustKnow("old")
+		s.mustFetches(1)
+		s.must(expired, ReasonUnknownKey)
+		s.mustFetches(0)
+		s.verifier.cluster.config.Audiences = []string{"another-service"}
+		s.mustNotKnow(random)
+		s.mustFetches(0)
+	})
+}
+
+func TestBadSignatureFetchesNothing(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.mustKnow("old")
+		s.mustFetches(1)
+		token := s.mint("old")
+		other := s.mint("old")
+		forged := token[:strings.LastIndexByte(token, '.')] + other[strings.LastIndexByte(other, '.'):]
+		for range 1000 {
+			s.must(forged, ReasonBadSignature)
+		}
+		s.mustFetches(0)
+	})
+}
+
+func TestCancelledCallerLeavesTheFetch(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.latency = 5 * time.Second
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		token := s.mint("old")
+		began := time.Now()
+		alongside(2, func(i int) {
+			if i == 1 {
+				if err := s.verify(token); err != nil {
+					t.Errorf("the other caller: %v", err)
+				}
+				return
+			}
+			_, err := s.verifier.Verify(ctx, token)
+			if !errors.Is(err, ErrKeysUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("the caller that left: %v", err)
+			}
+			if waited := time.Since(began); waited != time.Second {
+				t.Errorf("it waited for %v", waited)
+			}
+		})
+		s.mustFetches(1)
+		if s.verifier.Stats().FetchFailures != 0 {
+			t.Error("the fetch failed")
+		}
+	})
+}
+
+func TestIdleVerifierAsksFirst(t *testing.T) {
+	for _, idle := range []time.Duration{61 * time.Minute, 24*time.Hour - time.Minute, 24 * time.Hour, 30 * 24 * time.Hour} {
+		t.Run(idle.String(), func(t *testing.T) {
+			tell(t, func(t *testing.T, s *story) {
+				s.verifier.cluster.config.MaxLifetime = -1
+				s.lifetime = 365 * 24 * time.Hour
+				token := s.mint("old")
+				s.must(token, "")
+				s.mustFetches(1)
+				s.rotate("old", "new")
+				time.Sleep(idle)
+				s.must(token, ReasonUnknownKey) // a remembered one
+				s.mustFetches(1)
+				s.mustKnowAtOnce("new")
+			})
+		})
+	}
+}
+
+// A failure long past does not excuse serving a key that was withdrawn since.
+func TestOldFailureIsNoExcuse(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.mustKnow("old")
+		time.Sleep(55 * time.Minute)
+		s.failWith(errors.New("connection refused"))
+		s.mustKnowAtOnce("old") // sets off a refresh, which fails
+		s.mustFetches(2)
+		time.Sleep(9 * time.Minute)
+		s.mustKnowAtOnce("old") // past its life, after a failure just now
+		s.mustFetches(1)
+
+		s.recover()
+		s.rotate("old", "new")
+		time.Sleep(8 * time.Hour)
+		s.mustNotKnow("old")
+		s.mustFetches(1)
+	})
+}
+
+// Nor does it make every call of a quiet service wait for an origin that hangs.
+func TestQuietServiceInAnOutage(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.mustKnow("old")
+		s.hang()
+		time.Sleep(2 * time.Hour)
+		for i, want := range []time.Duration{fetchTimeout, shortPatience, shortPatience, shortPatience, shortPatience} {
+			start := time.Now()
+			s.mustKnow("old")
+			if waited := time.Since(start); waited != want {
+				t.Errorf("call %d waited %v: want %v", i+1, waited, want)
+			}
+			time.Sleep(20 * time.Minute)
+		}
+		s.mustFetches(5 + 1)
+		s.recover()
+		s.rotate("old", "new")
+		time.Sleep(20 * time.Minute)
+		s.mustNotKnow("old")
+	})
+}
+
+func TestOutage(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.mustKnow("old")
+		s.failWith(errors.New("connection refused"))
+		s.busyFor(23*time.Hour, "old")
+		if err := s.verifier.Ready(t.Context()); err != nil {
+			t.Errorf("Ready after 23 hours: %v", err)
+		}
+		// Nobody can tell an unknown key from a new one.
+		s.mustBeUnavailable(rand.Text())
+
+		s.lifetime = 4 * time.Hour
+		token := s.mint("old")
+		s.must(token, "")
+		time.Sleep(2 * time.Hour)
+		s.must(token, "unavailable")
+		s.mustBeUnavailable("old")
+		if err := s.verifier.Ready(t.Context()); !errors.Is(err, ErrKeysUnavailable) {
+			t.Errorf("Ready after 25 hours: %v", err)
+		}
+
+		s.recover()
+		time.Sleep(maxBackoffCold) // there are no keys to serve: it hurries
+		s.must(token, "")
+		s.mustKnowAtOnce("old")
+	})
+}
+
+// While the origin fails, attempts grow apart; with keys at hand nobody waits.
+func TestOutageIsBackedOff(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.mustKnow("old")
+		s.hang()
+		s.busyFor(54*time.Minute, "old") // a refresh is under way by now at the latest
+		before := s.fetches()
+		s.lifetime = 8 * time.Hour
+		token := s.mint("old")
+		for range 6 * 60 * 60 {
+			time.Sleep(time.Second)
+			s.mustAtOnce(token)
+		}
+		// One in 150 s + 10 s in the mean.
+		if n := s.fetches() - before; n < 90 || n > 200 {
+			t.Errorf("%d attempts in six hours", n)
+		}
+	})
+}
+
+func TestWithdrawnKeyGoesWithTheNextRefresh(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.publish("new")
+		token := s.mint("old")
+		s.must(token, "")
+		s.withdraw("old")
+		s.must(token, "") // within the set's life it may
+		s.busyFor(55*time.Minute, "new")
+		s.must(token, ReasonUnknownKey)
+	})
+}
+
+func TestNewKeyUnderAnOldKid(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		token := s.mint("old")
+		s.must(token, "")
+		s.publish("old")
+		time.Sleep(55 * time.Minute)
+		s.must(token, "") // sets off the refresh
+		s.mustFetches(2)
+		s.must(token, ReasonBadSignature)
+		s.mustKnow("old")
+		s.mustFetches(0)
+	})
+}
+
+func TestClocksThatJump(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	t.Run("wall clock forward", func(t *testing.T) {
+		tell(t, func(t *testing.T, s *story) {
+			s.mustKnow("old")
+			s.wallAhead = year
+			s.mustKnow("old") // asks first
+			s.mustFetches(2)
+			s.mustKnowAtOnce("old")
+			s.wallAhead = 0
+			s.busyFor(40*time.Minute, "old")
+			s.mustFetches(0)
+			s.busyFor(20*time.Minute, "old")
+			s.mustFetches(1)
+		})
+	})
+	t.Run("wall clock back", func(t *testing.T) {
+		tell(t, func(t *testing.T, s *story) {
+			s.mustKnow("old")
+			s.wallAhead = -year
+			s.failWith(errors.New("connection refused"))
+			s.busyFor(23*time.Hour, "old")
+			time.Sleep(2 * time.Hour)
+			s.mustBeUnavailable("old")
+		})
+	})
+	t.Run("suspended", func(t *testing.T) {
+		tell(t, func(t *testing.T, s *story) {
+			s.mustKnow("old")
+			s.monoBehind = 2 * time.Hour
+			time.Sleep(2 * time.Hour)
+			s.rotate("old", "new")
+			s.mustNotKnow("old")
+			s.mustFetches(2)
+			s.mustKnowAtOnce("new")
+		})
+	})
+	t.Run("suspended after a failure", func(t *testing.T) {
+		tell(t, func(t *testing.T, s *story) {
+			s.mustKnow("old")
+			time.Sleep(55 * time.Minute)
+			s.failWith(&retryAfterError{errors.New("status 429"), maxRetryAfter})
+			s.mustKnowAtOnce("old")
+			s.mustFetches(2)
+			s.recover()
+			s.rotate("old", "new")
+			s.monoBehind = 12 * time.Hour
+			time.Sleep(12 * time.Hour)
+			s.mustNotKnow("old")
+			s.mustFetches(1)
+		})
+	})
+}
+
+func TestBackoff(t *testing.T) {
+	now := realClock()
+	withKeys := &cacheState{keys: newKeySet()}
+	for _, tt := range []struct {
+		name     string
+		state    *cacheState
+		failures int
+		most     time.Duration
+	}{
+		{"1 failure", withKeys, 1, time.Second},
+		{"2 failures", withKeys, 2, 3 * time.Second},
+		{"5 failures", withKeys, 5, 81 * time.Second},
+		{"6 failures", withKeys, 6, 243 * time.Second},
+		{"7 failures", withKeys, 7, 5 * time.Minute},
+		{"1000 failures", withKeys, 1000, 5 * time.Minute},
+		{"4 failures without keys", new(cacheState), 4, 27 * time.Second},
+		{"1000 failures without keys", new(cacheState), 1000, 30 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := *tt.state
+			s.failed = tt.failures - 1
+			var sum, most time.Duration
+			const draws = 2000
+			for range draws {
+				d := s.afterFailure(now, errors.New("connection refused"), s.keys != nil).backoff
+				sum, most = sum+d, max(most, d)
+			}
+			if most >= tt.most || most < tt.most*9/10 {
+				t.Errorf("at most %v, want just below %v", most, tt.most)
+			}
+			if mean := sum / draws; (mean - tt.most/2).Abs() > tt.most/20 {
+				t.Errorf("%v in the mean, want half of %v", mean, tt.most)
+			}
+		})
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	for _, tt := range []struct{ asked, want time.Duration }{
+		{time.Minute, time.Minute},
+		{24 * time.Hour, maxRetryAfter},
+	} {
+		t.Run(tt.asked.String(), func(t *testing.T) {
+			tell(t, func(t *testing.T, s *story) {
+				s.mustKnow("old")
+				s.failWith(fmt.Errorf("wrapped: %w", &retryAfterError{errors.New("status 429"), tt.asked}))
+				time.Sleep(55 * time.Minute)
+				s.mustKnow("old")
+				s.mustFetches(2)
+				// It binds whoever would fetch.
+				for range int(tt.want/time.Second) - 1 {
+					s.mustKnowAtOnce("old")
+					s.mustBeUnavailable(rand.Text())
+					time.Sleep(time.Second)
+				}
+				s.mustFetches(0)
+				time.Sleep(time.Second)
+				s.recover()
+				s.mustKnowAtOnce("old")
+				s.mustFetches(1)
+			})
+		})
+	}
+	t.Run("cold", func(t *testing.T) {
+		tell(t, func(t *testing.T, s *story) {
+			s.failWith(&retryAfterError{errors.New("status 429"), time.Hour})
+			for range 30 {
+				s.mustBeUnavailable("old")
+				if err := s.verifier.Ready(t.Context()); err == nil {
+					t.Error("ready without keys")
+				}
+				time.Sleep(time.Second - s.latency/30)
+			}
+			s.mustFetches(1)
+			s.recover()
+			s.mustKnow("old")
+			s.mustFetches(1)
+		})
+	})
+}
+
+func TestMaxStale(t *testing.T) {
+	t.Run("5 minutes", func(t *testing.T) {
+		tell(t, func(t *testing.T, s *story) {
+			s.cache.maxStale = minMaxStale
+			s.mustKnow("old")
+			for range 180 { // refreshed in time
+				time.Sleep(20 * time.Second)
+				s.mustKnowAtOnce("old")
+			}
+			s.failWith(errors.New("connection refused"))
+			time.Sleep(minMaxStale)
+			s.mustBeUnavailable("old")
+		})
+	})
+	t.Run("for ever", func(t *testing.T) {
+		tell(t, func(t *testing.T, s *story) {
+			s.cache.maxStale = -1
+			s.mustKnow("old")
+			s.failWith(errors.New("connection refused"))
+			time.Sleep(365 * 24 * time.Hour)
+			s.mustKnow("old")
+			s.mustKnowAtOnce("old")
+			if at := s.verifier.Stats().StaleAt; !at.IsZero() {
+				t.Errorf("StaleAt = %v", at)
+			}
+		})
+	})
+}
+
+func TestSetLife(t *testing.T) {
+	for _, tt := range []struct{ maxAge, life time.Duration }{
+		{-1, defaultLife},
+		{0, minLife},
+		{time.Second, minLife},
+		{10 * time.Minute, 10 * time.Minute},
+		{24 * time.Hour, maxLife},
+	} {
+		for range 100 {
+			s := new(cacheState).afterSuccess(realClock(), causeFirst, fetched{keys: newKeySet(), maxAge: tt.maxAge}, defaultMaxStale)
+			if s.life != tt.life {
+				t.Fatalf("max-age %v: a life of %v, want %v", tt.maxAge, s.life, tt.life)
+			}
+			if s.refresh < tt.life*7/10 || s.refresh > tt.life*9/10 {
+				t.Fatalf("max-age %v: refreshed after %v", tt.maxAge, s.refresh)
+			}
+		}
+	}
+}
+
+func TestPanicInAFetch(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.answerWith(func(context.Context) (fetched, error) { panic("a secret of the transport") })
+		err := s.verify(s.mint("old"))
+		if !errors.Is(err, ErrKeysUnavailable) || strings.Contains(err.Error(), "secret") {
+			t.Fatal(err)
+		}
+		s.recover()
+		time.Sleep(minBackoff)
+		s.mustKnow("old")
+	})
+}
+
+// A RoundTripper may ignore its context. Nobody waits for it longer, and what
+// it says in the end is not listened to.
+func TestFetchThatIgnoresItsContext(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		release := make(chan struct{})
+		late, err := newKey(PublicKey{KeyID: "late", Key: s.private["old"].Public()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		set := newKeySet()
+		set.add(late)
+		s.answerWith(func(context.Context) (fetched, error) {
+			<-release
+			return fetched{keys: set}, nil
+		})
+		began := time.Now()
+		s.mustBeUnavailable("old")
+		if waited := time.Since(began); waited != fetchTimeout {
+			t.Errorf("it waited for %v", waited)
+		}
+		s.recover()
+		time.Sleep(minBackoff)
+		s.mustKnow("old")
+		close(release)
+		synctest.Wait()
+		s.mustKnowAtOnce("old")
+		if got := s.verifier.Stats(); !slices.Equal(got.KeyIDs, []string{"old"}) || got.Fetches != 2 || got.FetchFailures != 1 {
+			t.Errorf("Stats = %+v", got)
+		}
+	})
+}
+
+// A log, or a disk under the snapshot, that hangs holds nobody up for longer
+// than a fetch may take.
+func TestLogThatHangs(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		log := hangingLog{slog.DiscardHandler, make(chan struct{})}
+		s.cache.logger = slog.New(log)
+		began := time.Now()
+		s.mustKnow("old")
+		if waited := time.Since(began); waited != fetchTimeout {
+			t.Errorf("it waited for %v", waited)
+		}
+		s.mustKnowAtOnce("old")
+		close(log.release)
+	})
+}
+
+type hangingLog struct {
+	slog.Handler
+	release chan struct{}
+}
+
+func (h hangingLog) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h hangingLog) Handle(context.Context, slog.Record) error {
+	<-h.release
+	return nil
+}
+
+func TestLearntIssuer(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		c := s.verifier.cluster
+		c.learns, c.config.Issuer = true, ""
+		issuer := "https://one.example"
+		published := s.fetch
+		s.cache.fetch = func(ctx context.Context, cause fetchCause) (fetched, error) {
+			got, err := published(ctx, cause)
+			if cause != causeRefresh {
+				got.issuer = issuer // as a document that is not read each time
+			}
+			return got, err
+		}
+		var learnt []string
+		s.cache.learnt = func(issuer string) { learnt = append(learnt, issuer) }
+
+		s.must(s.mintOf("https://two.example", "old"), ReasonWrongIssuer)
+		s.mustFetches(1) // the first one was joined: no second for the unknown issuer
+		s.must(s.mintOf("https://one.example", "old"), "")
+
+		issuer = "https://two.example"
+		s.must(s.mintOf("https://two.example", "old"), "")
+		s.mustFetches(1)
+		for range 23 {
+			s.must(s.mintOf("https://one.example", "old"), "")
+			s.must(s.mintOf("https://two.example", "old"), "")
+			time.Sleep(time.Hour)
+		}
+		time.Sleep(time.Hour)
+		s.must(s.mintOf("https://two.example", "old"), "")
+		s.must(s.mintOf("https://one.example", "old"), ReasonWrongIssuer)
+		if want := []string{"https://one.example", "https://two.example"}; !slices.Equal(learnt, want) {
+			t.Errorf("learnt %q", learnt)
+		}
+	})
+}
+
+func TestStats(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		if got := s.verifier.Stats(); !got.NextFetch.IsZero() || !got.StaleAt.IsZero() || !got.FetchedAt.IsZero() {
+			t.Errorf("before the first use: %+v", got)
+		}
+		s.mustKnow("old")
+		fetchedAt := time.Now()
+		got := s.verifier.Stats()
+		if !got.FetchedAt.Equal(fetchedAt) || !got.StaleAt.Equal(fetchedAt.Add(24*time.Hour)) || got.LastError != nil {
+			t.Errorf("after the first fetch: %+v", got)
+		}
+		if in := got.NextFetch.Sub(fetchedAt); in < 42*time.Minute || in > 54*time.Minute {
+			t.Errorf("the next fetch in %v", in)
+		}
+		time.Sleep(time.Until(got.NextFetch) - time.Nanosecond)
+		s.mustKnow("old")
+		s.mustFetches(1)
+		time.Sleep(time.Nanosecond)
+		s.failWith(&retryAfterError{errors.New("status 503"), time.Minute})
+		s.mustKnow("old")
+		s.mustFetches(1)
+		got = s.verifier.Stats()
+		if got.LastError == nil || got.Fetches != 2 || got.FetchFailures != 1 || !got.FetchedAt.Equal(fetchedAt) {
+			t.Errorf("after a failure: %+v", got)
+		}
+		if in := time.Until(got.NextFetch); in > time.Minute || in < 58*time.Second {
+			t.Errorf("the next attempt in %v", in)
+		}
+	})
+}
+
+func TestKeyEventsAreLogged(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		mustLog := func(lines ...string) {
+			t.Helper()
+			time.Sleep(s.latency)
+			synctest.Wait()
+			text := s.log.String()
+			s.log.Reset()
+			for _, line := range lines {
+				if !strings.Contains(text, line) {
+					t.Errorf("no %q in the log:\n%s", line, text)
+				}
+			}
+			if strings.Contains(text, "eyJ") {
+				t.Errorf("a token in the log:\n%s", text)
+			}
+			if len(lines) == 0 && text != "" {
+				t.Errorf("a log that should be empty:\n%s", text)
+			}
+		}
+		refresh := func() { time.Sleep(55 * time.Minute); s.mustKnow("old") }
+
+		s.mustKnow("old")
+		mustLog(`level=DEBUG msg="kubejwt: fetched keys" cause=first keys=1`, `level=INFO msg="kubejwt: the key set changed"`, `added="[\"old\"]" removed=[]`)
+		s.publish("new")
+		refresh()
+		mustLog(`cause=refresh keys=2`, `added="[\"new\"]" removed=[]`)
+		s.withdraw("new")
+		refresh()
+		mustLog(`added=[] removed="[\"new\"]"`)
+		s.failWith(errors.New("connection refused"))
+		refresh()
+		mustLog(`level=WARN msg="kubejwt: fetching keys failed" cause=refresh error="connection refused" failures=1`, `keys_at_hand=true`)
+
+		// An odd key is told of when it turns up and not again, be the others
+		// the same or not.
+		odd := func(dropped ...droppedKey) {
+			s.answerWith(func(ctx context.Context) (fetched, error) {
+				k, err := newKey(PublicKey{KeyID: "old", Key: s.private["old"].Public()})
+				set := newKeySet()
+				set.add(k)
+				set.dropped = dropped
+				return fetched{keys: set, maxAge: time.Hour}, err
+			})
+		}
+		const line = `level=WARN msg="kubejwt: a key is not used" kid="\"odd\"" why="an unknown kty or crv"`
+		odd(droppedKey{"odd", "an unknown kty or crv"})
+		refresh()
+		mustLog(line)
+		refresh()
+		time.Sleep(s.latency)
+		synctest.Wait()
+		if strings.Contains(s.log.String(), "a key is not used") {
+			t.Errorf("told twice:\n%s", s.log)
+		}
+	})
+}
+
+// The same key twice is one key; two keys under one kid are none.
+func TestDoubledKeys(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.publish("new")
+		jwk := func(kid, of string) string {
+			point, err := s.private[of].PublicKey.Bytes()
+			if err != nil {
+				t.Fatal(err)
+			}
+			encode := base64.RawURLEncoding.EncodeToString
+			return fmt.Sprintf(`{"kty":"EC","crv":"P-256","kid":%q,"x":%q,"y":%q}`, kid, encode(point[1:33]), encode(point[33:]))
+		}
+		for _, tt := range []struct {
+			name string
+			keys []string
+			want []string
+			why  string
+		}{
+			{"one key twice", []string{jwk("a", "old"), jwk("a", "old")}, []string{"a"}, ""},
+			{"one key three times beside another", []string{jwk("a", "old"), jwk("b", "new"), jwk("a", "old"), jwk("a", "old")}, []string{"a", "b"}, ""},
+			{"two keys under one kid", []string{jwk("a", "old"), jwk("a", "new"), jwk("b", "new")}, []string{"b"}, "two different keys have this kid"},
+			{"two keys under one kid, the first again", []string{jwk("a", "old"), jwk("a", "new"), jwk("a", "old"), jwk("b", "new")}, []string{"b"}, "two different keys have this kid"},
+		} {
+			set, err := parseFetchedJWKS([]byte(`{"keys":[` + strings.Join(tt.keys, ",") + `]}`))
+			if err != nil {
+				t.Errorf("%s: %v", tt.name, err)
+				continue
+			}
+			if got := set.sortedIDs(); !slices.Equal(got, tt.want) || len(set.keys) != len(tt.want) || set.whyDropped("a") != tt.why {
+				t.Errorf("%s: kids %q, %d keys, a dropped because %q; want %q", tt.name, got, len(set.keys), set.whyDropped("a"), tt.want)
+			}
+		}
+	})
+}
+
+// Callers that come from everywhere at once, for the race detector.
+func TestManyAtOnce(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.publish("new")
+		tokens := []string{s.mint("old"), s.mint("new"), s.mint(rand.Text())}
+		alongside(64, func(i int) {
+			for range 20 {
+				s.verify(tokens[i%3])
+				s.verifier.Ready(t.Context())
+				s.verifier.Stats()
+				time.Sleep(time.Duration(i) * time.Minute)
+			}
+		})
+	})
+}

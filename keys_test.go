@@ -1,0 +1,280 @@
+//lint:file-ignore SA1019 keys that are no keys are what is tested here
+
+package kubejwt_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/kubejwt/kubejwt"
+	"github.com/kubejwt/kubejwt/kubejwttest"
+)
+
+func block(kind string, der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
+func TestParsePublicKeys(t *testing.T) {
+	rsaKey := must(rsa.GenerateKey(rand.Reader, 2048))
+	ecKey := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	_, edKey, _ := ed25519.GenerateKey(rand.Reader)
+	smallKey := must(ecdsa.GenerateKey(elliptic.P224(), rand.Reader))
+
+	rsaSPKI := must(x509.MarshalPKIXPublicKey(rsaKey.Public()))
+	rsaPEM := block("PUBLIC KEY", rsaSPKI)
+	ecPEM := block("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(ecKey.Public())))
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Unix(0, 0)} // long past: only the key counts
+	certificate := block("CERTIFICATE", must(x509.CreateCertificate(rand.Reader, template, template, ecKey.Public(), ecKey)))
+
+	jwk := func(key any, change func(map[string]any)) string {
+		var members map[string]any
+		data := must(jose.JSONWebKey{Key: key, KeyID: "k"}.MarshalJSON())
+		if err := json.Unmarshal(data, &members); err != nil {
+			t.Fatal(err)
+		}
+		if change != nil {
+			change(members)
+		}
+		return string(must(json.Marshal(members)))
+	}
+	set := func(keys ...string) string { return `{"keys":[` + strings.Join(keys, ",") + `]}` }
+	with := func(name string, value any) func(map[string]any) {
+		return func(members map[string]any) { members[name] = value }
+	}
+	rsaJWK, ecJWK := jwk(rsaKey.Public(), nil), jwk(ecKey.Public(), with("kid", "e"))
+
+	for _, tt := range []struct {
+		name, data string
+		keys       int
+		err        string
+	}{
+		{name: "RSA", data: rsaPEM, keys: 1},
+		{name: "EC", data: ecPEM, keys: 1},
+		{name: "PKCS #1", data: block("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(&rsaKey.PublicKey)), keys: 1},
+		{name: "a certificate", data: certificate, keys: 1},
+		{name: "several, with text around", data: "# ours\n" + rsaPEM + "\n# older\n" + ecPEM + "the end", keys: 2},
+		{name: "with CRLF", data: strings.ReplaceAll(rsaPEM+ecPEM, "\n", "\r\n"), keys: 2},
+		{name: "the same twice", data: rsaPEM + rsaPEM, keys: 1},
+		{name: "the same as certificate", data: ecPEM + certificate, keys: 1},
+
+		{name: "nothing", data: "", err: "no key"},
+		{name: "text", data: "hello", err: "no key"},
+		{name: "half a file", data: rsaPEM[:200], err: "half-written"},
+		{name: "a key and half of another", data: rsaPEM + ecPEM[:60], err: "half-written"},
+		{name: "a damaged block between", data: rsaPEM + strings.Replace(ecPEM, "-----END", "----END", 1) + rsaPEM, err: "half-written"},
+		{name: "a private RSA key", data: block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsaKey)), err: "private key"},
+		{name: "a private EC key", data: block("EC PRIVATE KEY", must(x509.MarshalECPrivateKey(ecKey))), err: "private key"},
+		{name: "a private PKCS #8 key", data: block("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(ecKey))), err: "private key"},
+		{name: "a private key beside a public one", data: rsaPEM + block("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(ecKey))), err: "private key"},
+		{name: "another block", data: block("CERTIFICATE REQUEST", []byte("x")), err: "CERTIFICATE REQUEST"},
+		{name: "a block that does not decode", data: block("PUBLIC KEY", []byte("x")), err: "damaged"},
+		{name: "a block with more behind the key", data: block("PUBLIC KEY", append(bytes.Clone(rsaSPKI), 0)), err: "damaged"},
+		{name: "Ed25519", data: block("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(edKey.Public()))), err: "ed25519"},
+		{name: "P-224", data: block("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(smallKey.Public()))), err: "curve"},
+		{name: "RSA of 1024 bits", data: block("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 1023, 1), E: 65537}))), err: "1024"},
+		{name: "RSA of 8192 bits", data: block("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 8191, 1), E: 65537}))), err: "8192"},
+		{name: "RSA with e 3", data: block("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: rsaKey.N, E: 3}))), err: "exponent"},
+		{name: "RSA with an even modulus", data: block("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 2047), E: 65537}))), err: "even"},
+		{name: "over 1 MiB", data: strings.Repeat(" ", 1<<20) + rsaPEM, err: "1048576"},
+		{name: "129 keys", data: strings.Repeat(rsaPEM, 129), err: "128"},
+
+		{name: "JWKS", data: set(rsaJWK, ecJWK), keys: 2},
+		{name: "JWKS with white space", data: " \n" + set(rsaJWK), keys: 1},
+		{name: "JWKS, the same twice", data: set(rsaJWK, rsaJWK), keys: 1},
+		{name: "JWKS without kid", data: set(jwk(rsaKey.Public(), func(m map[string]any) { delete(m, "kid") })), keys: 1},
+		{name: "JWKS with a key of a later kind", data: set(`{"kty":"AKP","alg":"ML-DSA-44","pub":"AA"}`, rsaJWK), keys: 1},
+		{name: "JWKS with a later curve", data: set(`{"kty":"EC","crv":"P-999","x":"AA","y":"AA"}`, rsaJWK), keys: 1},
+		{name: "JWKS with use sig", data: set(jwk(rsaKey.Public(), with("use", "sig"))), keys: 1},
+		{name: "JWKS with key_ops verify", data: set(jwk(rsaKey.Public(), with("key_ops", []string{"verify"}))), keys: 1},
+		{name: "JWKS with alg", data: set(jwk(rsaKey.Public(), with("alg", "RS256"))), keys: 1},
+		{name: "JWKS with a bad x5c", data: set(jwk(rsaKey.Public(), with("x5c", []string{"rubbish"}))), keys: 1},
+
+		{name: "JWKS of later kinds alone", data: set(`{"kty":"AKP"}`), err: "no usable key"},
+		{name: "JWKS without keys", data: `{"keys":[]}`, err: "no keys"},
+		{name: "an empty object", data: `{}`, err: "no keys"},
+		{name: "keys null", data: `{"keys":null}`, err: "no keys"},
+		{name: "a JWK", data: rsaJWK, err: "single JWK"},
+		{name: "JWKS doubled", data: `{"keys":[],"keys":[` + rsaJWK + `]}`, err: "JSON"},
+		{name: "JWKS with more behind it", data: set(rsaJWK) + "{}", err: "JSON"},
+		{name: "JWKS with a doubled member in a key", data: set(strings.Replace(rsaJWK, `"kty"`, `"kty":"EC","kty"`, 1)), err: "JSON"},
+		{name: "JWKS with a private key", data: set(rsaJWK, jwk(ecKey, nil)), err: "private key"},
+		{name: "JWKS with a symmetric key", data: set(rsaJWK, `{"kty":"oct","k":"AAAA"}`), err: "symmetric key"},
+		{name: "JWKS with use enc", data: set(jwk(rsaKey.Public(), with("use", "enc"))), err: "use"},
+		{name: "JWKS with key_ops encrypt", data: set(jwk(rsaKey.Public(), with("key_ops", []string{"encrypt"}))), err: "key_ops"},
+		{name: "JWKS with alg PS256", data: set(jwk(rsaKey.Public(), with("alg", "PS256"))), err: "RS256"},
+		{name: "JWKS with alg ES384 on P-256", data: set(jwk(ecKey.Public(), with("alg", "ES384"))), err: "ES256"},
+		{name: "JWKS with a leading zero in n", data: set(jwk(rsaKey.Public(), with("n", base64.RawURLEncoding.EncodeToString(append([]byte{0}, rsaKey.N.Bytes()...))))), err: "canonical"},
+		{name: "JWKS with padding in e", data: set(jwk(rsaKey.Public(), with("e", "AQAB="))), err: "canonical"},
+		{name: "JWKS with a line break in e", data: set(jwk(rsaKey.Public(), with("e", "AQ\nAB"))), err: "canonical"},
+		{name: "JWKS with e of 2^32+1", data: set(jwk(rsaKey.Public(), with("e", "AQAAAAE"))), err: "large"},
+		{name: "JWKS with a point off the curve", data: set(jwk(ecKey.Public(), with("x", base64.RawURLEncoding.EncodeToString(make([]byte, 32))))), err: "damaged"},
+		{name: "JWKS, two keys of one kid", data: set(rsaJWK, jwk(ecKey.Public(), nil)), err: `"k"`},
+		{name: "JWKS with a kid of the wrong type", data: set(jwk(rsaKey.Public(), with("kid", 7))), err: "/kid"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			keys, err := kubejwt.ParsePublicKeys([]byte(tt.data))
+			if tt.err == "" && (err != nil || len(keys) != tt.keys) {
+				t.Fatalf("%d keys, %v: want %d", len(keys), err, tt.keys)
+			}
+			if tt.err != "" && (keys != nil || err == nil || !strings.Contains(err.Error(), tt.err)) {
+				t.Fatalf("%d keys, %v: want an error with %q", len(keys), err, tt.err)
+			}
+		})
+	}
+}
+
+// The IDs that an API server derived, of the keys that it had in sa.pub.
+func TestKeyIDs(t *testing.T) {
+	for alg, r := range recordings(t) {
+		fromPEM := must(kubejwt.ParsePublicKeys([]byte(r.read(t, "sa.pub"))))
+		fromJWKS := must(kubejwt.ParsePublicKeys([]byte(r.read(t, "jwks.json"))))
+		if len(fromPEM) != 1 || len(fromJWKS) != 1 || fromPEM[0].KeyID != fromJWKS[0].KeyID {
+			t.Errorf("%s: %v derived, %v published", alg, fromPEM, fromJWKS)
+		}
+	}
+}
+
+func TestPublicKeysConflict(t *testing.T) {
+	k := newKit(t)
+	first := k.config.Keys.(kubejwt.PublicKeys)[0]
+	other := must(kubejwt.ParsePublicKeys(kubejwttest.NewCluster(t).PublicKeysPEM()))[0]
+	other.KeyID = first.KeyID
+	k.config.Keys = kubejwt.PublicKeys{first, other}
+	if _, err := kubejwt.New(k.config); err == nil || !strings.Contains(err.Error(), "Keys") {
+		t.Errorf("two keys under one ID: %v", err)
+	}
+	k.config.Keys = kubejwt.PublicKeys{first, first}
+	if _, err := kubejwt.New(k.config); err != nil {
+		t.Errorf("the same key twice: %v", err)
+	}
+}
+
+// A token without kid is tried with the keys that fit, four at most.
+func TestWithoutKeyID(t *testing.T) {
+	k := newKit(t)
+	rs256 := good()
+	rs256.Header = object{"kid": nil}
+	token := k.Mint(rs256) // by the first key
+	for range 3 {
+		k.RotateKey("RS256")
+	}
+	k.RotateKey("ES256")
+	if _, err := mustNew(t, staticConfig(t, k.Cluster)).Verify(t.Context(), token); err != nil {
+		t.Errorf("four keys fit: %v", err)
+	}
+	if _, err := mustNew(t, k.Config("data-store")).Verify(t.Context(), token); reasonOf(err) != kubejwt.ReasonMalformed {
+		t.Errorf("keys that are fetched: %v", err)
+	}
+	k.RotateKey("RS256")
+	if _, err := mustNew(t, staticConfig(t, k.Cluster)).Verify(t.Context(), token); reasonOf(err) != kubejwt.ReasonUnknownKey {
+		t.Errorf("five keys fit: %v", err)
+	}
+	other := kubejwttest.NewCluster(t)
+	claim("iss", k.config.Issuer)(&rs256)
+	if _, err := mustNew(t, k.config).Verify(t.Context(), other.Mint(rs256)); reasonOf(err) != kubejwt.ReasonBadSignature {
+		t.Errorf("another cluster's: %v", err)
+	}
+}
+
+// A KeyFile is read again as it changes, and outlives its own absence for a day.
+func TestKeyFile(t *testing.T) {
+	k := newKit(t)
+	path := filepath.Join(t.TempDir(), "sa.pub")
+	writeFile(t, path, k.PublicKeysPEM())
+	synctest.Test(t, func(t *testing.T) {
+		config := k.config
+		config.Keys = kubejwt.KeyFile(path)
+		v := mustNew(t, config)
+		verify := func(when string, token string, reason kubejwt.Reason) {
+			t.Helper()
+			if _, err := v.Verify(t.Context(), token); reasonOf(err) != reason || reason == "" && err != nil {
+				t.Errorf("%s: %v: want reason %q", when, err, reason)
+			}
+		}
+		fresh := func() string { g := good(); return k.Mint(g) }
+		old := fresh()
+		verify("at first", old, "")
+
+		oldKey := k.kid(t)
+		k.RotateKey("ES256")
+		verify("before the file changes", fresh(), kubejwt.ReasonUnknownKey)
+		writeFile(t, path, k.PublicKeysPEM())
+		time.Sleep(time.Second)
+		verify("the new key", fresh(), "")
+		verify("the old key", old, "")
+
+		k.DropKey(oldKey)
+		writeFile(t, path, k.PublicKeysPEM())
+		time.Sleep(time.Second)
+		verify("the dropped key, remembered token", old, kubejwt.ReasonUnknownKey)
+
+		if err := os.Truncate(path, 100); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		verify("half a file", fresh(), "")
+		if _, err := v.Verify(t.Context(), old); err == nil || reasonOf(err) != "" {
+			t.Errorf("an unknown key while the file is damaged: %v: want ErrKeysUnavailable", err)
+		}
+		if s := v.Stats(); s.LastError == nil || len(s.KeyIDs) != 1 {
+			t.Errorf("Stats of a damaged file: %+v", s)
+		}
+
+		os.Remove(path)
+		time.Sleep(23 * time.Hour)
+		verify("without a file for 23 hours", fresh(), "")
+		time.Sleep(time.Hour)
+		if err := v.Ready(t.Context()); err == nil {
+			t.Error("ready without a file for a day")
+		}
+		if _, err := v.Verify(t.Context(), fresh()); err == nil || reasonOf(err) != "" {
+			t.Errorf("without a file for a day: %v: want ErrKeysUnavailable", err)
+		}
+		writeFile(t, path, k.PublicKeysPEM())
+		time.Sleep(time.Second)
+		verify("the file is back", fresh(), "")
+	})
+}
+
+// Whatever type of key is given, New answers and does not panic.
+func TestOddPublicKeys(t *testing.T) {
+	k := newKit(t)
+	for _, key := range []any{
+		(*rsa.PublicKey)(nil), &rsa.PublicKey{}, rsa.PublicKey{}, &rsa.PublicKey{N: big.NewInt(-1), E: 65537},
+		(*ecdsa.PublicKey)(nil), &ecdsa.PublicKey{}, &ecdsa.PublicKey{Curve: elliptic.P256()},
+		&ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int), Y: new(big.Int)},
+		&ecdsa.PublicKey{Curve: elliptic.P256(), X: big.NewInt(-1), Y: big.NewInt(1)},
+		&ecdsa.PublicKey{Curve: elliptic.P256().Params(), X: big.NewInt(1), Y: big.NewInt(1)},
+		must(rsa.GenerateKey(rand.Reader, 2048)), []byte("secret"), "secret", jose.JSONWebKey{},
+	} {
+		k.config.Keys = kubejwt.PublicKeys{{Key: key}}
+		if _, err := kubejwt.New(k.config); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v: want an error without the key", fmt.Sprintf("%T", key), err)
+		}
+	}
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package kubejwt
+
+const raceEnabled = false

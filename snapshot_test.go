@@ -1,0 +1,208 @@
+package kubejwt
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// keepsSnapshot gives the story's cache a snapshot file, and returns its path.
+func (s *story) keepsSnapshot(folder string) *snapshotFile {
+	f := &snapshotFile{
+		path:   filepath.Join(folder, "keys.snapshot"),
+		issuer: storyIssuer,
+		url:    storyIssuer + discoveryPath,
+		roots:  func() string { return "" },
+	}
+	s.cache.snapshot = f
+	return f
+}
+
+// restart is a new process: of what was known, the snapshot alone is left.
+func (s *story) restart() {
+	last := s.cache
+	s.cache = &jwksCache{
+		fetch: last.fetch, now: last.now, maxStale: last.maxStale, snapshot: last.snapshot,
+		learnt: last.learnt, logger: last.logger,
+	}
+	config := s.verifier.cluster.config
+	config.ServiceAccounts = []string{"*"}
+	c, allowed, err := config.prepare()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	c.keys, c.learns = s.cache, s.verifier.cluster.learns
+	s.verifier = &Verifier{cluster: c, allowed: allowed}
+}
+
+func TestSnapshotOutlivesTheProcess(t *testing.T) {
+	folder := t.TempDir()
+	tell(t, func(t *testing.T, s *story) {
+		f := s.keepsSnapshot(folder)
+		s.mustKnow("old")
+		s.mustFetches(1)
+		info, err := os.Stat(f.path)
+		if err != nil || info.Mode() != 0o600 {
+			t.Errorf("the snapshot: %v, %v", info.Mode(), err)
+		}
+		files, err := os.ReadDir(folder)
+		if err != nil || len(files) != 1 {
+			t.Errorf("left in the folder: %v, %v", files, err)
+		}
+
+		time.Sleep(23 * time.Hour)
+		s.failWith(errors.New("connection refused"))
+		s.restart()
+		if err := s.verifier.Ready(t.Context()); err != nil {
+			t.Errorf("Ready = %v", err)
+		}
+		s.mustFetches(0)
+		s.mustKnow("old") // one fetch is tried first
+		s.mustFetches(1)
+		s.mustKnowAtOnce("old")
+		s.mustBeUnavailable("unknown")
+
+		s.recover()
+		s.rotate("old", "new")
+		time.Sleep(minBackoff)
+		s.mustKnowAtOnce("old")
+		s.mustFetches(1)
+		s.mustKnowAtOnce("new")
+
+		s.restart() // the snapshot is of the rotation by now
+		s.failWith(errors.New("connection refused"))
+		s.mustKnow("new")
+		s.mustBeUnavailable("old")
+	})
+}
+
+func TestSnapshotThatDoesNotFit(t *testing.T) {
+	for _, tt := range []struct {
+		name, why string
+		change    func(*story, *snapshotFile)
+	}{
+		{"as it was", "", func(*story, *snapshotFile) {}},
+		{"missing", "", func(_ *story, f *snapshotFile) { os.Remove(f.path) }},
+		{"damaged", "damaged", func(_ *story, f *snapshotFile) { rewrite(f.path, `"keys":[`, `"keys":[[`) }},
+		{"broken off", "damaged", func(_ *story, f *snapshotFile) { os.Truncate(f.path, 100) }},
+		{"empty", "damaged", func(_ *story, f *snapshotFile) { os.Truncate(f.path, 0) }},
+		{"without keys", "damaged", func(_ *story, f *snapshotFile) { os.WriteFile(f.path, beforeKeys(f.path), 0o600) }},
+		{"a key that does not decode", "damaged", func(_ *story, f *snapshotFile) { rewrite(f.path, `"spki":"M`, `"spki":"N`) }},
+		{"a key without kid", "damaged", func(_ *story, f *snapshotFile) { rewrite(f.path, `"kid":"old"`, `"kid":""`) }},
+		{"a member that is none of ours", "damaged", func(_ *story, f *snapshotFile) { rewrite(f.path, `{"issuer"`, `{"x":1,"issuer"`) }},
+		{"another issuer", "another issuer", func(_ *story, f *snapshotFile) { f.issuer = "https://another.example" }},
+		{"another URL", "another URL", func(_ *story, f *snapshotFile) { f.url += "/" }},
+		{"other roots", "other roots", func(_ *story, f *snapshotFile) { f.roots = func() string { return digest([]byte("another CA")) } }},
+		{"from the future", "from the future", func(s *story, _ *snapshotFile) { s.wallAhead = -time.Second }},
+		{"too old", "older than MaxStale", func(s *story, _ *snapshotFile) { time.Sleep(24 * time.Hour) }},
+		{"a folder", "no regular file", func(_ *story, f *snapshotFile) { os.Remove(f.path); os.Mkdir(f.path, 0o700) }},
+		{"too large", "too large", func(_ *story, f *snapshotFile) { os.Truncate(f.path, 3<<20) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			folder := t.TempDir()
+			tell(t, func(t *testing.T, s *story) {
+				f := s.keepsSnapshot(folder)
+				s.mustKnow("old")
+				s.failWith(errors.New("connection refused"))
+				s.restart()
+				s.log.Reset()
+				tt.change(s, f)
+				if tt.name == "as it was" {
+					s.mustKnow("old")
+					return
+				}
+				s.mustBeUnavailable("old")
+				logged := s.log.String()
+				if told := strings.Contains(logged, "the snapshot is not used"); told != (tt.why != "") || !strings.Contains(logged, tt.why) {
+					t.Errorf("want %q in the log:\n%s", tt.why, logged)
+				}
+				s.recover()
+				time.Sleep(minBackoff)
+				s.mustKnow("old")
+			})
+		})
+	}
+}
+
+func rewrite(path, from, to string) {
+	data, err := os.ReadFile(path)
+	if err != nil || !strings.Contains(string(data), from) {
+		panic("no " + from + " in the snapshot")
+	}
+	os.WriteFile(path, []byte(strings.Replace(string(data), from, to, 1)), 0o600)
+}
+
+func beforeKeys(path string) []byte {
+	data, _ := os.ReadFile(path)
+	head, _, _ := strings.Cut(string(data), `"keys"`)
+	return []byte(head + `"keys":[]}`)
+}
+
+// The CA's bytes are those that judged the origin at the fetch.
+func TestSnapshotNotesTheRoots(t *testing.T) {
+	folder := t.TempDir()
+	tell(t, func(t *testing.T, s *story) {
+		f := s.keepsSnapshot(folder)
+		f.roots = func() string { return "the CA" }
+		published := s.fetch
+		s.cache.fetch = func(ctx context.Context, cause fetchCause) (fetched, error) {
+			got, err := published(ctx, cause)
+			got.roots = "the CA"
+			return got, err
+		}
+		s.mustKnow("old")
+		s.failWith(errors.New("connection refused"))
+		s.restart()
+		s.mustKnow("old")
+	})
+}
+
+func TestSnapshotRestoresALearntIssuer(t *testing.T) {
+	folder := t.TempDir()
+	tell(t, func(t *testing.T, s *story) {
+		s.keepsSnapshot(folder).issuer = ""
+		s.verifier.cluster.learns, s.verifier.cluster.config.Issuer = true, ""
+		issuer := "https://one.example"
+		published := s.fetch
+		s.cache.fetch = func(ctx context.Context, cause fetchCause) (fetched, error) {
+			got, err := published(ctx, cause)
+			got.issuer = issuer
+			return got, err
+		}
+		s.must(s.mintOf("https://one.example", "old"), "")
+		issuer = "https://two.example"
+		s.must(s.mintOf("https://two.example", "old"), "")
+
+		s.failWith(errors.New("connection refused"))
+		time.Sleep(12 * time.Hour)
+		s.restart()
+		s.must(s.mintOf("https://two.example", "old"), "")
+		s.must(s.mintOf("https://one.example", "old"), "") // the one before it
+		s.must(s.mintOf("https://three.example", "old"), "unavailable")
+
+		s.recover()
+		time.Sleep(12 * time.Hour) // and no longer than a day
+		s.must(s.mintOf("https://two.example", "old"), "")
+		s.must(s.mintOf("https://one.example", "old"), ReasonWrongIssuer)
+	})
+}
+
+// What can't be written costs the snapshot, not the service.
+func TestSnapshotThatCannotBeWritten(t *testing.T) {
+	folder := t.TempDir()
+	tell(t, func(t *testing.T, s *story) {
+		s.keepsSnapshot(filepath.Join(folder, "missing"))
+		s.mustKnow("old")
+		if !strings.Contains(s.log.String(), "the snapshot was not written") {
+			t.Errorf("the log:\n%s", s.log)
+		}
+		if ids := s.verifier.Stats().KeyIDs; !slices.Equal(ids, []string{"old"}) {
+			t.Errorf("KeyIDs = %q", ids)
+		}
+	})
+}

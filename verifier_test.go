@@ -1,0 +1,688 @@
+package kubejwt_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kubejwt/kubejwt"
+	"github.com/kubejwt/kubejwt/kubejwttest"
+)
+
+// reasonOf is "" for nil and for an error that is no refusal of a token.
+func reasonOf(err error) kubejwt.Reason {
+	refusal, ok := errors.AsType[*kubejwt.InvalidTokenError](err)
+	if !ok {
+		return ""
+	}
+	return refusal.Reason
+}
+
+// kit is a cluster and a static Verifier of its tokens: the good baseline.
+type kit struct {
+	*kubejwttest.Cluster
+	config kubejwt.Config
+}
+
+func newKit(t testing.TB) kit {
+	t.Helper()
+	c := kubejwttest.NewCluster(t)
+	return kit{c, staticConfig(t, c)}
+}
+
+func staticConfig(t testing.TB, c *kubejwttest.Cluster) kubejwt.Config {
+	t.Helper()
+	keys, err := kubejwt.ParsePublicKeys(c.PublicKeysPEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := c.Config("data-store", "data-store.prod.svc")
+	config.Keys = keys
+	config.ServiceAccounts = []string{"shop/api", "batch/*"}
+	return config
+}
+
+// good is the token that every row of TestRules differs from in one thing.
+func good() kubejwttest.Token {
+	return kubejwttest.Token{
+		Namespace:      "shop",
+		ServiceAccount: "api",
+		Audiences:      []string{"data-store"},
+		Pod:            kubejwt.Object{Name: "api-7c9b54c8db-lwrfr", UID: "5cd7d846-bd11-434b-ad09-25f6735c4c27"},
+		Node:           kubejwt.Object{Name: "node-1", UID: "55cd21fa-952e-4e3e-915d-bda4304ad1eb"},
+	}
+}
+
+func header(name string, value any) func(*kubejwttest.Token) {
+	return func(t *kubejwttest.Token) { t.Header = map[string]any{name: value} }
+}
+
+func claim(name string, value any) func(*kubejwttest.Token) {
+	return claims(map[string]any{name: value})
+}
+
+func claims(with map[string]any) func(*kubejwttest.Token) {
+	return func(t *kubejwttest.Token) {
+		t.Claims = maps.Clone(t.Claims)
+		if t.Claims == nil {
+			t.Claims = make(map[string]any)
+		}
+		maps.Copy(t.Claims, with)
+	}
+}
+
+// kubernetes replaces members of kubernetes.io; nil removes one.
+func kubernetes(with map[string]any) func(*kubejwttest.Token) {
+	object := func(name, uid string) map[string]any { return map[string]any{"name": name, "uid": uid} }
+	members := map[string]any{
+		"namespace":      "shop",
+		"serviceaccount": object("api", "d5ec1197-1710-46f4-83ba-4b1a13f2aa30"),
+		"pod":            object("api-7c9b54c8db-lwrfr", "5cd7d846-bd11-434b-ad09-25f6735c4c27"),
+		"node":           object("node-1", "55cd21fa-952e-4e3e-915d-bda4304ad1eb"),
+	}
+	maps.Copy(members, with)
+	maps.DeleteFunc(members, func(_ string, value any) bool { return value == nil })
+	return claim("kubernetes.io", members)
+}
+
+type object = map[string]any
+
+// null is a JSON null, where a nil would remove the member.
+var null = json.RawMessage("null")
+
+// One row for each rule: what differs from the good token, and the verdict.
+// The rows with no reason are the accepted siblings.
+func TestRules(t *testing.T) {
+	k := newKit(t)
+	now := time.Now()
+	in := func(d time.Duration) int64 { return now.Add(d).Unix() }
+	const day = 24 * time.Hour
+	for _, tt := range []struct {
+		name   string
+		rule   int
+		reason kubejwt.Reason
+		token  func(*kubejwttest.Token)
+		config func(*kubejwt.Config)
+	}{
+		{name: "good"},
+		{name: "typ JWT", token: header("typ", "JWT")},
+
+		{name: "alg none", rule: 2, reason: kubejwt.ReasonBadAlgorithm, token: header("alg", "none")},
+		{name: "alg HS256", rule: 2, reason: kubejwt.ReasonBadAlgorithm, token: header("alg", "HS256")},
+		{name: "alg PS256", rule: 2, reason: kubejwt.ReasonBadAlgorithm, token: header("alg", "PS256")},
+		{name: "alg in lower case", rule: 2, reason: kubejwt.ReasonBadAlgorithm, token: header("alg", "rs256")},
+		{name: "alg missing", rule: 2, reason: kubejwt.ReasonBadAlgorithm, token: header("alg", nil)},
+		{name: "alg null", rule: 2, reason: kubejwt.ReasonMalformed, token: header("alg", null)},
+		{name: "alg a number", rule: 2, reason: kubejwt.ReasonMalformed, token: header("alg", 256)},
+		{name: "typ in lower case", rule: 2, reason: kubejwt.ReasonMalformed, token: header("typ", "jwt")},
+		{name: "typ at+jwt", rule: 2, reason: kubejwt.ReasonMalformed, token: header("typ", "at+jwt")},
+		{name: "typ null", rule: 2, reason: kubejwt.ReasonMalformed, token: header("typ", null)},
+		{name: "kid empty", rule: 2, reason: kubejwt.ReasonMalformed, token: header("kid", "")},
+		{name: "kid null", rule: 2, reason: kubejwt.ReasonMalformed, token: header("kid", null)},
+		{name: "kid of 1025 bytes", rule: 2, reason: kubejwt.ReasonMalformed, token: header("kid", strings.Repeat("k", 1025))},
+		{name: "kid missing, static keys", token: header("kid", nil)},
+		{name: "crit", rule: 2, reason: kubejwt.ReasonMalformed, token: header("crit", []string{"exp"})},
+		{name: "jku", rule: 2, reason: kubejwt.ReasonMalformed, token: header("jku", "https://evil.example/keys")},
+		{name: "KID beside kid", rule: 2, reason: kubejwt.ReasonMalformed, token: header("KID", "x")},
+
+		{name: "exp a string", rule: 3, reason: kubejwt.ReasonMalformed, token: claim("exp", "1700000000")},
+		{name: "exp a fraction", rule: 3, reason: kubejwt.ReasonMalformed, token: claim("exp", float64(in(time.Hour))+.5)},
+		{name: "exp with an exponent", rule: 3, reason: kubejwt.ReasonMalformed, token: claim("exp", json.RawMessage("2e9"))},
+		{name: "exp negative", rule: 3, reason: kubejwt.ReasonMalformed, token: claim("exp", -1)},
+		{name: "exp past the year 9999", rule: 3, reason: kubejwt.ReasonMalformed, token: claim("exp", 253402300800)},
+		{name: "exp over 64 bits", rule: 3, reason: kubejwt.ReasonMalformed, token: claim("exp", json.RawMessage("18446744073709551617"))},
+		{name: "aud with a null", rule: 3, reason: kubejwt.ReasonMalformed, token: claim("aud", []any{"data-store", nil})},
+		{name: "aud nested", rule: 3, reason: kubejwt.ReasonMalformed, token: claim("aud", []any{[]string{"data-store"}})},
+		{name: "aud an object", rule: 3, reason: kubejwt.ReasonMalformed, token: claim("aud", object{"data-store": true})},
+		{name: "sub a number", rule: 3, reason: kubejwt.ReasonMalformed, token: claim("sub", 1)},
+		{name: "kubernetes.io a string", rule: 3, reason: kubejwt.ReasonMalformed, token: claim("kubernetes.io", "shop")},
+		{name: "pod a string", rule: 3, reason: kubejwt.ReasonMalformed, token: kubernetes(object{"pod": "api"})},
+		{name: "warnafter a string", rule: 3, reason: kubejwt.ReasonMalformed, token: kubernetes(object{"warnafter": "1"})},
+		{name: "another claim", token: claim("foo", object{"bar": 1})},
+		{name: "ISS beside iss", token: claim("ISS", "https://evil.example")},
+		{name: "65 brackets in a string", rule: 1, reason: kubejwt.ReasonMalformed, token: claim("foo", strings.Repeat("[", 65))},
+		{name: "50 brackets in a string", token: claim("foo", strings.Repeat("[", 50))},
+		{name: "257 commas in a string", rule: 1, reason: kubejwt.ReasonMalformed, token: claim("foo", strings.Repeat(",", 257))},
+		{name: "200 commas in a string", token: claim("foo", strings.Repeat(",", 200))},
+
+		{name: "iss of another cluster", rule: 3, reason: kubejwt.ReasonWrongIssuer, token: claim("iss", "https://other.example")},
+		{name: "iss with a slash", rule: 3, reason: kubejwt.ReasonWrongIssuer, token: claim("iss", k.config.Issuer+"/")},
+		{name: "iss missing", rule: 3, reason: kubejwt.ReasonWrongIssuer, token: claim("iss", nil)},
+		{name: "iss null", rule: 3, reason: kubejwt.ReasonWrongIssuer, token: claim("iss", null)},
+		{name: "iss empty", rule: 3, reason: kubejwt.ReasonWrongIssuer, token: claim("iss", "")},
+		{name: "ISS alone", rule: 3, reason: kubejwt.ReasonWrongIssuer, token: claims(object{"iss": nil, "ISS": k.config.Issuer})},
+		{name: "a former issuer", token: claim("iss", "https://former.example"),
+			config: func(c *kubejwt.Config) { c.FormerIssuers = []string{"https://former.example"} }},
+		{name: "legacy", rule: 3, reason: kubejwt.ReasonLegacy, token: claim("iss", "kubernetes/serviceaccount")},
+
+		{name: "kid unknown", rule: 4, reason: kubejwt.ReasonUnknownKey, token: header("kid", "unknown")},
+		{name: "kid with a blank", rule: 4, reason: kubejwt.ReasonUnknownKey, token: header("kid", " ")},
+		{name: "alg of another key type", rule: 4, reason: kubejwt.ReasonBadAlgorithm, token: header("alg", "ES256")},
+		{name: "no kid, and alg of another key type", rule: 4, reason: kubejwt.ReasonBadAlgorithm,
+			token: func(t *kubejwttest.Token) { t.Header = object{"kid": nil, "alg": "ES256"} }},
+
+		{name: "aud another", rule: 7, reason: kubejwt.ReasonWrongAudience, token: claim("aud", []string{"reports"})},
+		{name: "aud in another case", rule: 7, reason: kubejwt.ReasonWrongAudience, token: claim("aud", []string{"Data-Store"})},
+		{name: "aud longer", rule: 7, reason: kubejwt.ReasonWrongAudience, token: claim("aud", []string{"data-store-2"})},
+		{name: "aud missing", rule: 7, reason: kubejwt.ReasonWrongAudience, token: claim("aud", nil)},
+		{name: "aud null", rule: 7, reason: kubejwt.ReasonWrongAudience, token: claim("aud", null)},
+		{name: "aud none", rule: 7, reason: kubejwt.ReasonWrongAudience, token: claim("aud", []string{})},
+		{name: "aud empty", rule: 7, reason: kubejwt.ReasonWrongAudience, token: claim("aud", "")},
+		{name: "aud a string", token: claim("aud", "data-store")},
+		{name: "aud the second of two", token: claim("aud", []string{"reports", "data-store.prod.svc"})},
+		{name: "exp missing", rule: 7, reason: kubejwt.ReasonExpired, token: claim("exp", nil)},
+		{name: "exp null", rule: 7, reason: kubejwt.ReasonExpired, token: claim("exp", null)},
+		{name: "iat missing", rule: 7, reason: kubejwt.ReasonMalformed, token: claim("iat", nil)},
+		{name: "iat after exp", rule: 7, reason: kubejwt.ReasonMalformed, token: claims(object{"iat": in(30), "exp": in(-30 * time.Second)})},
+		{name: "nbf after exp", rule: 7, reason: kubejwt.ReasonMalformed, token: claims(object{"nbf": in(2 * time.Hour)})},
+		{name: "nbf missing", token: claim("nbf", nil)},
+		{name: "exp past the leeway", rule: 7, reason: kubejwt.ReasonExpired, token: claims(object{"iat": in(-time.Hour), "nbf": in(-time.Hour), "exp": in(-61 * time.Second)})},
+		{name: "exp within the leeway", token: claims(object{"iat": in(-time.Hour), "nbf": in(-time.Hour), "exp": in(-30 * time.Second)})},
+		{name: "exp past, no leeway", rule: 7, reason: kubejwt.ReasonExpired, token: claims(object{"iat": in(-time.Hour), "nbf": in(-time.Hour), "exp": in(-2 * time.Second)}),
+			config: func(c *kubejwt.Config) { c.Leeway = -1 }},
+		{name: "exp ahead, no leeway", token: claims(object{"iat": in(-time.Hour), "nbf": in(-time.Hour), "exp": in(time.Minute)}),
+			config: func(c *kubejwt.Config) { c.Leeway = -1 }},
+		{name: "nbf past the leeway", rule: 7, reason: kubejwt.ReasonNotYetValid, token: claim("nbf", in(2*time.Minute))},
+		{name: "nbf within the leeway", token: claim("nbf", in(30*time.Second))},
+		{name: "iat past the leeway", rule: 7, reason: kubejwt.ReasonNotYetValid, token: claim("iat", in(2*time.Minute))},
+		{name: "iat within the leeway", token: claim("iat", in(30*time.Second))},
+		{name: "warnafter past", rule: 7, reason: kubejwt.ReasonStale, token: kubernetes(object{"warnafter": in(-2 * time.Minute)})},
+		{name: "warnafter zero", rule: 7, reason: kubejwt.ReasonStale, token: kubernetes(object{"warnafter": 0})},
+		{name: "warnafter within the leeway", token: kubernetes(object{"warnafter": in(-30 * time.Second)})},
+		{name: "warnafter ahead", token: kubernetes(object{"warnafter": in(time.Minute)})},
+		{name: "warnafter null", token: kubernetes(object{"warnafter": null})},
+		{name: "warnafter past, honoured", token: kubernetes(object{"warnafter": in(-2 * time.Minute)}),
+			config: func(c *kubejwt.Config) { c.AcceptExtended, c.MaxLifetime = true, day }},
+		{name: "lives longer than a day", rule: 7, reason: kubejwt.ReasonLifetimeTooLong, token: claim("exp", in(day+time.Minute))},
+		{name: "lives for a day", token: claim("exp", in(day-time.Minute))},
+		{name: "lives for ever", rule: 7, reason: kubejwt.ReasonLifetimeTooLong, token: claim("exp", 253402300799)},
+		{name: "lives for ever, no bound", token: claim("exp", 253402300799), config: func(c *kubejwt.Config) { c.MaxLifetime = -1 }},
+		{name: "lives for an hour, bound lower", rule: 7, reason: kubejwt.ReasonLifetimeTooLong,
+			config: func(c *kubejwt.Config) { c.MaxLifetime = 59 * time.Minute }},
+		{name: "lives for a year, warns in an hour", token: claims(object{"exp": in(365 * day), "kubernetes.io": object{
+			"namespace": "shop", "serviceaccount": object{"name": "api", "uid": "u"}, "warnafter": in(time.Hour)}})},
+		{name: "lives for a year, honoured up to a day", rule: 7, reason: kubejwt.ReasonLifetimeTooLong, token: claims(object{"exp": in(365 * day), "kubernetes.io": object{
+			"namespace": "shop", "serviceaccount": object{"name": "api", "uid": "u"}, "warnafter": in(time.Hour)}}),
+			config: func(c *kubejwt.Config) { c.AcceptExtended, c.MaxLifetime = true, day }},
+
+		{name: "kubernetes.io missing", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: claim("kubernetes.io", nil)},
+		{name: "kubernetes.io null", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: claim("kubernetes.io", null)},
+		{name: "Kubernetes.io alone", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: claims(object{"kubernetes.io": nil, "Kubernetes.io": object{}})},
+		{name: "namespace missing", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: kubernetes(object{"namespace": nil})},
+		{name: "namespace another than in sub", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: kubernetes(object{"namespace": "kube-system"})},
+		{name: "namespace with a dot", rule: 8, reason: kubejwt.ReasonNotAServiceAccount,
+			token: claims(object{"sub": "system:serviceaccount:a.b:api", "kubernetes.io": object{"namespace": "a.b", "serviceaccount": object{"name": "api", "uid": "u"}}})},
+		{name: "serviceaccount missing", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: kubernetes(object{"serviceaccount": nil})},
+		{name: "serviceaccount another than in sub", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: kubernetes(object{"serviceaccount": object{"name": "root", "uid": "u"}})},
+		{name: "serviceaccount without uid", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: kubernetes(object{"serviceaccount": object{"name": "api"}})},
+		{name: "serviceaccount with an empty uid", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: kubernetes(object{"serviceaccount": object{"name": "api", "uid": ""}})},
+		{name: "serviceaccount with a uid of 129 characters", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: kubernetes(object{"serviceaccount": object{"name": "api", "uid": strings.Repeat("u", 129)}})},
+		{name: "serviceaccount with a uid of 128 characters", token: kubernetes(object{"serviceaccount": object{"name": "api", "uid": strings.Repeat("u", 128)}})},
+		{name: "sub missing", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: claim("sub", nil)},
+		{name: "sub of another", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: claim("sub", "system:serviceaccount:shop:root")},
+		{name: "sub with more", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: claim("sub", "system:serviceaccount:shop:api:x")},
+		{name: "jti empty", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: claim("jti", "")},
+		{name: "jti with a line break", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: claim("jti", "a\nb")},
+		{name: "jti missing", token: claim("jti", nil)},
+		{name: "pod null", token: kubernetes(object{"pod": null})},
+		{name: "pod empty", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: kubernetes(object{"pod": object{}})},
+		{name: "pod without uid", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: kubernetes(object{"pod": object{"name": "api"}})},
+		{name: "pod with a slash", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: kubernetes(object{"pod": object{"name": "a/b", "uid": "u"}})},
+		{name: "node without uid", token: kubernetes(object{"node": object{"name": "node-1"}})},
+		{name: "node without name", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: kubernetes(object{"node": object{"uid": "u"}})},
+		{name: "node with an empty uid", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: kubernetes(object{"node": object{"name": "node-1", "uid": ""}})},
+		{name: "secret", token: kubernetes(object{"pod": nil, "node": nil, "secret": object{"name": "s", "uid": "u"}})},
+		{name: "secret beside pod", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: kubernetes(object{"node": nil, "secret": object{"name": "s", "uid": "u"}})},
+		{name: "secret beside node", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: kubernetes(object{"pod": nil, "secret": object{"name": "s", "uid": "u"}})},
+		{name: "legacy claims beside", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: claim("kubernetes.io/serviceaccount/namespace", "kube-system")},
+
+		{name: "bound to a pod, as required", config: func(c *kubejwt.Config) { c.RequirePod = true }},
+		{name: "bound to a node, a pod required", rule: 9, reason: kubejwt.ReasonNotBound, token: kubernetes(object{"pod": nil}),
+			config: func(c *kubejwt.Config) { c.RequirePod = true }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			token, config := good(), k.config
+			if tt.token != nil {
+				tt.token(&token)
+			}
+			if tt.config != nil {
+				tt.config(&config)
+			}
+			v := mustNew(t, config)
+			minted := k.Mint(token)
+			claims, err := v.Verify(t.Context(), minted)
+			if got := reasonOf(err); got != tt.reason {
+				t.Fatalf("reason %q: want %q (%v)", got, tt.reason, err)
+			}
+			if tt.reason == "" {
+				if err != nil || claims.Username() != "system:serviceaccount:shop:api" {
+					t.Errorf("Claims %+v, %v: want those of shop/api", claims, err)
+				}
+				return
+			}
+			refusal, _ := errors.AsType[*kubejwt.InvalidTokenError](err)
+			if refusal.Rule != tt.rule {
+				t.Errorf("rule %d: want %d", refusal.Rule, tt.rule)
+			}
+			if known := refusal.Subject != ""; known && tt.rule < 7 {
+				t.Errorf("the subject %q of an unverified token", refusal.Subject)
+			}
+			checkRefusal(t, minted, claims, err)
+		})
+	}
+}
+
+// checkRefusal holds an error against what no error may do.
+func checkRefusal(t *testing.T, token string, claims kubejwt.Claims, err error) {
+	t.Helper()
+	if err == nil {
+		t.Error("no error")
+		return
+	}
+	if claims != (kubejwt.Claims{}) {
+		t.Errorf("Claims %+v beside an error", claims)
+	}
+	for _, text := range []string{err.Error(), fmt.Sprintf("%v %+v %#v", err, err, err)} {
+		if leak := commonRun(text, token, 16); leak != "" {
+			t.Errorf("the error %q has %q of the token", text, leak)
+		}
+	}
+}
+
+// commonRun returns n characters in a row that text and token share, or "".
+func commonRun(text, token string, n int) string {
+	for i := 0; i+n <= len(token); i++ {
+		if strings.Contains(text, token[i:i+n]) {
+			return token[i : i+n]
+		}
+	}
+	return ""
+}
+
+func TestForm(t *testing.T) {
+	k := newKit(t)
+	v := mustNew(t, k.config)
+	token := k.Mint(good())
+	part := strings.Split(token, ".")
+	padTo := func(size int) string {
+		// The padding claim grows the token by four characters for three.
+		g := good()
+		claim("pad", "")(&g)
+		claim("pad", strings.Repeat("x", (size-len(k.Mint(g)))*3/4))(&g)
+		return k.Mint(g)
+	}
+	for _, tt := range []struct {
+		name, token string
+		reason      kubejwt.Reason
+	}{
+		{"good", token, ""},
+		{"two segments", part[0] + "." + part[1], kubejwt.ReasonMalformed},
+		{"four segments", token + "." + part[2], kubejwt.ReasonMalformed},
+		{"a dot at the end", token + ".", kubejwt.ReasonMalformed},
+		{"no header", "." + part[1] + "." + part[2], kubejwt.ReasonMalformed},
+		{"no payload", part[0] + ".." + part[2], kubejwt.ReasonMalformed},
+		{"no signature", part[0] + "." + part[1] + ".", kubejwt.ReasonMalformed},
+		{"a blank in front", " " + token, kubejwt.ReasonMalformed},
+		{"a line break at the end", token + "\n", kubejwt.ReasonMalformed},
+		{"a line break inside", part[0] + "." + part[1][:8] + "\r\n" + part[1][8:] + "." + part[2], kubejwt.ReasonMalformed},
+		{"padding", token + "=", kubejwt.ReasonMalformed},
+		{"the other alphabet", strings.NewReplacer("-", "+", "_", "/").Replace(token) + "+", kubejwt.ReasonMalformed},
+		{"a NUL", token + "\x00", kubejwt.ReasonMalformed},
+		{"a scheme", "Bearer " + token, kubejwt.ReasonMalformed},
+		{"JSON serialization", `{"protected":"` + part[0] + `","payload":"` + part[1] + `","signature":"` + part[2] + `"}`, kubejwt.ReasonMalformed},
+		{"just under 16 KiB", padTo(16000), ""},
+		{"over 16 KiB", padTo(17000), kubejwt.ReasonTooLarge},
+		{"a million dots", strings.Repeat(".", 1<<20), kubejwt.ReasonTooLarge},
+		{"64 MiB", strings.Repeat("a", 64<<20), kubejwt.ReasonTooLarge},
+		{"a header over 8 KiB", strings.Repeat("a", 8193) + "." + part[1] + "." + part[2], kubejwt.ReasonMalformed},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			claims, err := v.Verify(t.Context(), tt.token)
+			if got := reasonOf(err); got != tt.reason {
+				t.Fatalf("reason %q: want %q (%v)", got, tt.reason, err)
+			}
+			if tt.reason != "" {
+				checkRefusal(t, token, claims, err)
+			}
+		})
+	}
+	if _, err := v.Verify(t.Context(), ""); err != kubejwt.ErrNoToken {
+		t.Errorf("the empty token: %v: want ErrNoToken", err)
+	}
+	if _, err := v.Verify(t.Context(), "Bearer "+token); err == nil || !strings.Contains(err.Error(), "alone") {
+		t.Errorf("a token with its scheme: %v: want the advice to hand it over alone", err)
+	}
+}
+
+// No character of a token can be changed: for RSA and P-256 every other one is
+// tried at every place, for the slower curves one.
+func TestEveryCharacterCounts(t *testing.T) {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	for alg, r := range recordings(t) {
+		t.Run(alg, func(t *testing.T) {
+			t.Parallel()
+			v := mustNew(t, r.config(kubejwt.KeyFile(r.folder+"/sa.pub")))
+			token := r.token(t, "pod_bound")
+			if _, err := v.Verify(t.Context(), token); err != nil {
+				t.Fatal(err)
+			}
+			others := alphabet
+			for i := range len(token) {
+				if alg == "es384" || alg == "es512" {
+					at := (strings.IndexByte(alphabet, token[i]) + 1) % len(alphabet)
+					others = alphabet[at : at+1]
+				}
+				for j := range len(others) {
+					if others[j] == token[i] {
+						continue
+					}
+					changed := token[:i] + others[j:j+1] + token[i+1:]
+					claims, err := v.Verify(t.Context(), changed)
+					if reasonOf(err) == "" || claims != (kubejwt.Claims{}) {
+						t.Fatalf("%q for %q at %d: %v", others[j], token[i], i, err)
+					}
+					if leak := commonRun(err.Error(), changed, 16); leak != "" {
+						t.Fatalf("the error %q has %q of the token", err, leak)
+					}
+				}
+			}
+			for n := range len(token) {
+				if _, err := v.Verify(t.Context(), token[:n]); err == nil {
+					t.Fatalf("accepted when cut after %d characters", n)
+				}
+			}
+		})
+	}
+}
+
+func TestServiceAccounts(t *testing.T) {
+	k := newKit(t)
+	v := mustNew(t, k.config)
+	batch, err := v.WithServiceAccounts("batch/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nightly, err := batch.WithServiceAccounts("batch/nightly")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		namespace, name         string
+		byAll, byBatch, byNight bool
+	}{
+		{"shop", "api", true, false, false},
+		{"shop", "web", false, false, false},
+		{"batch", "nightly", true, true, true},
+		{"batch", "weekly", true, true, false},
+		{"batch2", "nightly", false, false, false},
+		{"kube-system", "api", false, false, false},
+	} {
+		token := k.Mint(kubejwttest.Token{Namespace: tt.namespace, ServiceAccount: tt.name, Audiences: []string{"data-store"}})
+		for _, by := range []struct {
+			v    *kubejwt.Verifier
+			want bool
+		}{{v, tt.byAll}, {batch, tt.byBatch}, {nightly, tt.byNight}} {
+			// The second time it may be remembered, by another copy too.
+			for range 2 {
+				claims, err := by.v.Verify(t.Context(), token)
+				refusal, refused := errors.AsType[*kubejwt.NotAllowedError](err)
+				if refused == by.want || (err == nil) != by.want {
+					t.Errorf("%s/%s: %v: want admitted %t", tt.namespace, tt.name, err, by.want)
+				}
+				if refused && (claims != kubejwt.Claims{} || refusal.Claims.Namespace != tt.namespace) {
+					t.Errorf("%s/%s: Claims %v beside the error, %v in it", tt.namespace, tt.name, claims, refusal.Claims)
+				}
+			}
+		}
+	}
+	for _, accounts := range [][]string{nil, {""}, {"*"}, {"shop/*"}, {"shop/web"}, {"shop/api", "shop/web"}, {"batch"}, {"*/api"}, {"batch/night*"}} {
+		if _, err := v.WithServiceAccounts(accounts...); err == nil {
+			t.Errorf("WithServiceAccounts(%q) is no error", accounts)
+		}
+	}
+}
+
+func TestConfigFailsClosed(t *testing.T) {
+	k := newKit(t)
+	typed := kubejwt.KeyFile("sa.pub")
+	for _, tt := range []struct {
+		name, field string
+		change      func(*kubejwt.Config)
+	}{
+		{"no issuer", "Issuer", func(c *kubejwt.Config) { c.Issuer = "" }},
+		{"the legacy issuer", "Issuer", func(c *kubejwt.Config) { c.Issuer = "kubernetes/serviceaccount" }},
+		{"an http issuer", "Issuer", func(c *kubejwt.Config) { c.Keys, c.Issuer = nil, "http://issuer.example" }},
+		{"an issuer without a scheme", "Issuer", func(c *kubejwt.Config) { c.Keys, c.Issuer = nil, "issuer.example" }},
+		{"an issuer with a query", "Issuer", func(c *kubejwt.Config) { c.Keys, c.Issuer = nil, "https://issuer.example?a=b" }},
+		{"an empty former issuer", "FormerIssuers", func(c *kubejwt.Config) { c.FormerIssuers = []string{""} }},
+		{"no audiences", "Audiences", func(c *kubejwt.Config) { c.Audiences = nil }},
+		{"empty audiences", "Audiences", func(c *kubejwt.Config) { c.Audiences = []string{} }},
+		{"an empty audience", "Audiences", func(c *kubejwt.Config) { c.Audiences = []string{"data-store", ""} }},
+		{"any audience", "Audiences", func(c *kubejwt.Config) { c.Audiences = []string{"*"} }},
+		{"no service accounts", "ServiceAccounts", func(c *kubejwt.Config) { c.ServiceAccounts = nil }},
+		{"empty service accounts", "ServiceAccounts", func(c *kubejwt.Config) { c.ServiceAccounts = []string{} }},
+		{"an empty service account", "ServiceAccounts", func(c *kubejwt.Config) { c.ServiceAccounts = []string{""} }},
+		{"a name without a namespace", "ServiceAccounts", func(c *kubejwt.Config) { c.ServiceAccounts = []string{"api"} }},
+		{"a name in every namespace", "ServiceAccounts", func(c *kubejwt.Config) { c.ServiceAccounts = []string{"*/api"} }},
+		{"half a pattern", "ServiceAccounts", func(c *kubejwt.Config) { c.ServiceAccounts = []string{"shop/a*"} }},
+		{"a username", "ServiceAccounts", func(c *kubejwt.Config) { c.ServiceAccounts = []string{"system:serviceaccount:shop:api"} }},
+		{"too much leeway", "Leeway", func(c *kubejwt.Config) { c.Leeway = 5*time.Minute + 1 }},
+		{"extended, and no bound chosen", "AcceptExtended", func(c *kubejwt.Config) { c.AcceptExtended = true }},
+		{"extended, and no bound chosen", "MaxLifetime", func(c *kubejwt.Config) { c.AcceptExtended = true }},
+		{"a pointer", "Keys", func(c *kubejwt.Config) { c.Keys = &typed }},
+		{"no keys", "Keys", func(c *kubejwt.Config) { c.Keys = kubejwt.PublicKeys{} }},
+		{"a nil slice", "Keys", func(c *kubejwt.Config) { c.Keys = kubejwt.PublicKeys(nil) }},
+		{"a nil key", "Keys", func(c *kubejwt.Config) { c.Keys = kubejwt.PublicKeys{{}} }},
+		{"a key of another type", "Keys", func(c *kubejwt.Config) { c.Keys = kubejwt.PublicKeys{{Key: ed25519.PublicKey("x")}} }},
+		{"a KeyFile without a path", "Keys", func(c *kubejwt.Config) { c.Keys = kubejwt.KeyFile("") }},
+		{"a KeyFile that is not there", "Keys", func(c *kubejwt.Config) { c.Keys = kubejwt.KeyFile("testdata/nothing") }},
+		{"a KeyFile that is a folder", "Keys", func(c *kubejwt.Config) { c.Keys = kubejwt.KeyFile("testdata") }},
+		{"two URLs", "DiscoveryURL", func(c *kubejwt.Config) {
+			c.Keys = kubejwt.RemoteKeys{DiscoveryURL: "https://a.example", JWKSURL: "https://a.example"}
+		}},
+		{"an http JWKSURL", "JWKSURL", func(c *kubejwt.Config) { c.Keys = kubejwt.RemoteKeys{JWKSURL: "http://localhost/keys"} }},
+		{"a file JWKSURL", "JWKSURL", func(c *kubejwt.Config) { c.Keys = kubejwt.RemoteKeys{JWKSURL: "file:///etc/keys"} }},
+		{"a JWKSURL with a password", "JWKSURL", func(c *kubejwt.Config) { c.Keys = kubejwt.RemoteKeys{JWKSURL: "https://a:b@a.example"} }},
+		{"an http DiscoveryURL", "DiscoveryURL", func(c *kubejwt.Config) { c.Keys = kubejwt.RemoteKeys{DiscoveryURL: "http://a.example"} }},
+		{"a bearer over http", "BearerTokenFile", func(c *kubejwt.Config) {
+			c.Keys = kubejwt.RemoteKeys{JWKSURL: "http://127.0.0.1/keys", BearerTokenFile: "token"}
+		}},
+		{"CAFile beside Transport", "CAFile", func(c *kubejwt.Config) {
+			c.Keys = kubejwt.RemoteKeys{CAFile: "ca.crt", Transport: k.Transport()}
+		}},
+		{"MaxStale of a minute", "MaxStale", func(c *kubejwt.Config) { c.Keys = kubejwt.RemoteKeys{MaxStale: time.Minute} }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			config := k.config
+			if _, err := kubejwt.New(config); err != nil {
+				t.Fatalf("before the change: %v", err)
+			}
+			tt.change(&config)
+			v, err := kubejwt.New(config)
+			if err == nil || v != nil || !strings.Contains(err.Error(), tt.field) {
+				t.Errorf("%v, %v: want an error that names %s", v, err, tt.field)
+			}
+		})
+	}
+}
+
+func TestZeroVerifier(t *testing.T) {
+	for _, v := range []*kubejwt.Verifier{nil, new(kubejwt.Verifier)} {
+		claims, err := v.Verify(t.Context(), "a.b.c")
+		if !errors.Is(err, kubejwt.ErrKeysUnavailable) || claims != (kubejwt.Claims{}) || !strings.Contains(err.Error(), "New") {
+			t.Errorf("Verify: %v, %v: want ErrKeysUnavailable and the advice to use New", claims, err)
+		}
+		if err := v.Ready(t.Context()); !errors.Is(err, kubejwt.ErrKeysUnavailable) {
+			t.Errorf("Ready: %v", err)
+		}
+		if _, err := v.WithServiceAccounts("shop/api"); err == nil {
+			t.Error("WithServiceAccounts is no error")
+		}
+		if s := v.Stats(); s.Accepted != 0 {
+			t.Errorf("Stats: %+v", s)
+		}
+	}
+	if (kubejwt.Claims{}).Username() != "" || (kubejwt.Claims{}).Groups() != nil || (kubejwt.Claims{}).Extra() != nil {
+		t.Error("zero Claims have a name, groups or extra")
+	}
+}
+
+func TestJoin(t *testing.T) {
+	a, b, stranger := kubejwttest.NewCluster(t), kubejwttest.NewCluster(t), kubejwttest.NewCluster(t)
+	configA := staticConfig(t, a)
+	va, vb := mustNew(t, configA), mustNew(t, b.Config("data-store"))
+	joined, err := kubejwt.Join(va, vb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := joined.Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for _, c := range []*kubejwttest.Cluster{a, b} {
+		for range 2 {
+			claims, err := joined.Verify(t.Context(), c.Mint(good()))
+			if err != nil || claims.Issuer != c.Config().Issuer {
+				t.Errorf("%v, %v: want the Claims of %s", claims.Issuer, err, c.Config().Issuer)
+			}
+		}
+	}
+	if _, err := joined.Verify(t.Context(), stranger.Mint(good())); reasonOf(err) != kubejwt.ReasonWrongIssuer {
+		t.Errorf("a third cluster's token: %v", err)
+	}
+	// The key of one member does not vouch for the issuer of another.
+	lie := good()
+	claim("iss", a.Config().Issuer)(&lie)
+	if _, err := joined.Verify(t.Context(), b.Mint(lie)); reasonOf(err) != kubejwt.ReasonUnknownKey {
+		t.Errorf("a token of b that claims to be of a: %v", err)
+	}
+	if s := joined.Stats(); s.Accepted != 4 || s.Refused[kubejwt.ReasonWrongIssuer] != 1 || s.Refused[kubejwt.ReasonUnknownKey] != 1 || len(s.KeyIDs) != 2 {
+		t.Errorf("Stats: %+v", s)
+	}
+
+	former := configA
+	former.Issuer, former.FormerIssuers = "https://new.example", []string{configA.Issuer}
+	for name, members := range map[string][]*kubejwt.Verifier{
+		"none":                    nil,
+		"nil":                     {va, nil},
+		"zero":                    {va, new(kubejwt.Verifier)},
+		"a joined one":            {va, joined},
+		"the same twice":          {va, va},
+		"an issuer twice":         {va, mustNew(t, configA)},
+		"an issuer and as former": {va, mustNew(t, former)},
+	} {
+		if _, err := kubejwt.Join(members...); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if _, err := joined.WithServiceAccounts("shop/api"); err == nil {
+		t.Error("WithServiceAccounts of a joined Verifier: no error")
+	}
+}
+
+// The members of a joined Verifier are asked at once, and all of them.
+func TestJoinReady(t *testing.T) {
+	clusters := []*kubejwttest.Cluster{kubejwttest.NewCluster(t), kubejwttest.NewCluster(t), kubejwttest.NewCluster(t)}
+	synctest.Test(t, func(t *testing.T) {
+		var members []*kubejwt.Verifier
+		for _, c := range clusters {
+			c.SetLatency(4 * time.Second)
+			config := c.Config("data-store")
+			config.Keys = kubejwt.RemoteKeys{Transport: c.Transport()}
+			members = append(members, mustNew(t, config))
+		}
+		joined, err := kubejwt.Join(members...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clusters[0].SetAvailable(false)
+		start := time.Now()
+		if err := joined.Ready(t.Context()); !errors.Is(err, kubejwt.ErrKeysUnavailable) || time.Since(start) > 10*time.Second {
+			t.Errorf("%v after %v: want ErrKeysUnavailable within ten seconds", err, time.Since(start))
+		}
+		if err := members[2].Ready(t.Context()); err != nil || clusters[2].Fetches() != 1 {
+			t.Errorf("the last member: %v, %d fetches: want it ready already", err, clusters[2].Fetches())
+		}
+	})
+}
+
+// Several faults: the first in the order of the rules is reported.
+func TestFirstFault(t *testing.T) {
+	k := newKit(t)
+	v := mustNew(t, k.config)
+	other := kubejwttest.NewCluster(t)
+	expired := good()
+	expired.Lifetime = -time.Hour
+	claim("aud", "reports")(&expired)
+	if _, err := v.Verify(t.Context(), k.Mint(expired)); reasonOf(err) != kubejwt.ReasonWrongAudience {
+		t.Errorf("expired and for another audience: %v", err)
+	}
+	claim("iss", k.config.Issuer)(&expired)
+	expired.Header = object{"kid": k.kid(t)}
+	if _, err := v.Verify(t.Context(), other.Mint(expired)); reasonOf(err) != kubejwt.ReasonBadSignature {
+		t.Errorf("badly signed, expired and for another audience: %v", err)
+	}
+}
+
+// kid is that of the cluster's key.
+func (k kit) kid(t testing.TB) string {
+	t.Helper()
+	return k.config.Keys.(kubejwt.PublicKeys)[0].KeyID
+}
+
+func TestRefusalsAreLogged(t *testing.T) {
+	k := newKit(t)
+	var log bytes.Buffer
+	k.config.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	v := mustNew(t, k.config)
+	wrong := good()
+	claim("aud", "reports")(&wrong)
+	token := k.Mint(wrong)
+	v.Verify(t.Context(), token)
+	v.Verify(t.Context(), k.Mint(kubejwttest.Token{Namespace: "evil", ServiceAccount: "api", Audiences: []string{"data-store"}}))
+	for _, want := range []string{"level=DEBUG", "wrong_audience", "subject=system:serviceaccount:shop:api", "subject=system:serviceaccount:evil:api"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log has no %q:\n%s", want, log.String())
+		}
+	}
+	if leak := commonRun(log.String(), token, 16); leak != "" {
+		t.Errorf("the log has %q of the token", leak)
+	}
+}
+
+// What Verify is given can be changed afterwards, to no effect.
+func TestNewCopies(t *testing.T) {
+	k := newKit(t)
+	audiences := []string{"data-store"}
+	k.config.Audiences = audiences
+	v := mustNew(t, k.config)
+	audiences[0] = "reports"
+	k.config.Keys.(kubejwt.PublicKeys)[0] = kubejwt.PublicKey{}
+	k.config.ServiceAccounts[0] = "evil/api"
+	if _, err := v.Verify(t.Context(), k.Mint(good())); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCancelledContext(t *testing.T) {
+	k := newKit(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	// Nobody waits here, so that there is nothing to cancel.
+	if _, err := mustNew(t, k.config).Verify(ctx, k.Mint(good())); err != nil {
+		t.Errorf("static keys: %v", err)
+	}
+	k.SetLatency(time.Minute)
+	_, err := mustNew(t, k.Config("data-store")).Verify(ctx, k.Mint(good()))
+	if !errors.Is(err, kubejwt.ErrKeysUnavailable) || !errors.Is(err, context.Canceled) {
+		t.Errorf("keys to wait for: %v: want ErrKeysUnavailable and context.Canceled", err)
+	}
+}
