@@ -1,0 +1,368 @@
+// Package proxies_test runs the configurations of this folder with the real
+// proxies, in front of a service that tells which headers it was sent.
+package proxies_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kubejwt/kubejwt/kubejwttest"
+)
+
+// good is the caller whom the policy admits.
+var good = kubejwttest.Token{Namespace: "shop", ServiceAccount: "api", Audiences: []string{"data-store"}}
+
+func TestNginx(t *testing.T) { testProxy(t, "nginx", startNginx) }
+func TestCaddy(t *testing.T) { testProxy(t, "caddy", startCaddy) }
+
+// world is a proxy with all that is around it.
+type world struct {
+	cluster *kubejwttest.Cluster
+	proxy   string // address
+	asked   *recorder
+}
+
+// start starts a proxy by its configuration, and returns its process.
+type start func(t *testing.T, binary, config string) *exec.Cmd
+
+func testProxy(t *testing.T, name string, start start) {
+	binary, err := exec.LookPath(name)
+	if err != nil {
+		if os.Getenv("CI") == "true" || os.Getenv("KUBEJWT_REQUIRE_PROXIES") == "1" {
+			t.Fatalf("%v: apt-get install %s", err, name)
+		}
+		t.Skipf("%v: to run this test, apt-get install %s", err, name)
+	}
+	kubejwt := build(t)
+	t.Run("working", func(t *testing.T) {
+		w := newWorld(t, kubejwt, binary, start, true)
+		t.Run("identity", w.testIdentity)
+		t.Run("verdicts", w.testVerdicts)
+		t.Run("spoofed identity", w.testSpoofedIdentity)
+		t.Run("spoofed policy", w.testSpoofedPolicy)
+	})
+	t.Run("API server down from the start", func(t *testing.T) {
+		w := newWorld(t, kubejwt, binary, start, false)
+		if status, _ := w.call(t, "GET / HTTP/1.1", w.bearer(good)); status != http.StatusServiceUnavailable {
+			t.Errorf("status %d: want 503", status)
+		}
+	})
+}
+
+func newWorld(t *testing.T, kubejwt, binary string, start start, available bool) *world {
+	w := &world{cluster: kubejwttest.NewCluster(t), proxy: freeAddress(t)}
+	w.cluster.SetAvailable(available)
+	service := httptest.NewServer(http.HandlerFunc(echo))
+	t.Cleanup(service.Close)
+	w.asked = newRecorder(t, startServe(t, kubejwt, w.cluster))
+
+	config, err := os.ReadFile(map[string]string{"nginx": "nginx.conf", "caddy": "Caddyfile"}[filepath.Base(binary)])
+	if err != nil {
+		t.Fatal(err)
+	}
+	here := strings.NewReplacer("127.0.0.1:8000", w.proxy, "127.0.0.1:8080", w.asked.address, "127.0.0.1:8001", freeAddress(t), "127.0.0.1:9000", service.Listener.Addr().String())
+	path := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(path, []byte(here.Replace(string(config))), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run(t, start(t, binary, path))
+	waitFor(t, w.proxy)
+	return w
+}
+
+// echo tells the headers that it was sent.
+func echo(w http.ResponseWriter, r *http.Request) { json.NewEncoder(w).Encode(r.Header) }
+
+func startNginx(t *testing.T, binary, config string) *exec.Cmd {
+	return exec.Command(binary, "-p", t.TempDir(), "-c", config, "-g", "daemon off;")
+}
+
+func startCaddy(t *testing.T, binary, config string) *exec.Cmd {
+	command := exec.Command(binary, "run", "--adapter", "caddyfile", "--config", config)
+	command.Env = append(os.Environ(), "HOME="+t.TempDir())
+	return command
+}
+
+// run starts a command that is stopped when the test ends, and then tells what
+// it said if the test failed.
+func run(t *testing.T, command *exec.Cmd) {
+	t.Helper()
+	var said bytes.Buffer
+	command.Stdout, command.Stderr = &said, &said
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		command.Process.Signal(syscall.SIGTERM)
+		kill := time.AfterFunc(5*time.Second, func() { command.Process.Kill() })
+		command.Wait()
+		kill.Stop()
+		if t.Failed() {
+			t.Logf("%s said:\n%s", command.Path, said.String())
+		}
+	})
+}
+
+func build(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "kubejwt")
+	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/kubejwt").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return binary
+}
+
+func startServe(t *testing.T, kubejwt string, cluster *kubejwttest.Cluster) (address string) {
+	t.Helper()
+	address = freeAddress(t)
+	command := exec.Command(kubejwt, "serve", "-listen", address, "-debug-listen", "off", "-log-level", "debug",
+		"-issuer", cluster.Config("any").Issuer, "-ca-file", cluster.Folder()+"/ca.crt", "-bearer-token-file", cluster.Folder()+"/token",
+		"-audience", "data-store", "-policy", "data-store=shop/api", "-policy", "admin=ops/*")
+	command.Env = []string{}
+	run(t, command)
+	waitFor(t, address)
+	return address
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+func waitFor(t *testing.T, address string) {
+	t.Helper()
+	for range 200 {
+		if conn, err := net.Dial("tcp", address); err == nil {
+			conn.Close()
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatalf("nobody listens on %s", address)
+}
+
+// recorder stands between the proxy and kubejwt, and keeps the last request.
+type recorder struct {
+	address string
+
+	mu   sync.Mutex // guards the rest
+	last *http.Request
+	body string
+}
+
+func newRecorder(t *testing.T, address string) *recorder {
+	rec := &recorder{}
+	to := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: address})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		rec.mu.Lock()
+		rec.last, rec.body = r.Clone(r.Context()), string(body)
+		rec.mu.Unlock()
+		r.Body = http.NoBody
+		to.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	rec.address = server.Listener.Addr().String()
+	return rec
+}
+
+func (w *world) bearer(token kubejwttest.Token) string {
+	return "Authorization: Bearer " + w.cluster.Mint(token)
+}
+
+// call sends a request with these very bytes as headers, and returns the
+// headers that the service was sent, if it was.
+func (w *world) call(t *testing.T, line string, headers ...string) (status int, seen http.Header) {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", w.proxy, 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	body := ""
+	if strings.HasPrefix(line, "POST") {
+		body = "the body"
+		headers = append(headers, fmt.Sprintf("Content-Length: %d", len(body)))
+	}
+	headers = append([]string{line, "Host: " + w.proxy}, headers...)
+	if _, err := io.WriteString(conn, strings.Join(headers, "\r\n")+"\r\n\r\n"+body); err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode == http.StatusOK {
+		if err := json.NewDecoder(response.Body).Decode(&seen); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if response.StatusCode == http.StatusUnauthorized && response.Header.Get("WWW-Authenticate") == "" {
+		t.Error("a 401 without WWW-Authenticate")
+	}
+	return response.StatusCode, seen
+}
+
+// identity is what the service knows of its caller, if it takes all that is
+// not a letter or a digit in a name for the same, as CGI and its heirs do.
+func identity(seen http.Header) map[string]string {
+	same := func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}
+	all := make(map[string]string)
+	for name, values := range seen {
+		name = strings.Map(same, strings.ToLower(name))
+		if value := strings.Join(values, "|"); strings.HasPrefix(name, "kubejwt") && value != "" {
+			all[name] += value
+		}
+	}
+	return all
+}
+
+func (w *world) testIdentity(t *testing.T) {
+	for _, line := range []string{"GET / HTTP/1.1", "POST /a/b?c=d HTTP/1.1", "DELETE /auth/admin HTTP/1.1"} {
+		status, seen := w.call(t, line, w.bearer(good))
+		who := identity(seen)
+		if status != http.StatusOK || len(who) != 8 {
+			t.Fatalf("%s: status %d, identity %v: want 200 and all eight headers", line, status, who)
+		}
+		for name, want := range map[string]string{
+			"kubejwt-username":        "system:serviceaccount:shop:api",
+			"kubejwt-namespace":       "shop",
+			"kubejwt-service-account": "api",
+			"kubejwt-pod":             "api-7c9b54c8db-lwrfr",
+			"kubejwt-node":            "node-1",
+			"kubejwt-audience":        "data-store",
+		} {
+			if who[name] != want {
+				t.Errorf("%s: %s is %q: want %q", line, name, who[name], want)
+			}
+		}
+		if seen.Get("Authorization") != "" {
+			t.Errorf("%s: the service was sent the token", line)
+		}
+	}
+}
+
+func (w *world) testVerdicts(t *testing.T) {
+	other, expired := good, good
+	other.ServiceAccount = "web"
+	expired.Lifetime = -time.Hour
+	for name, test := range map[string]struct {
+		headers []string
+		want    []int
+	}{
+		"no token":      {nil, []int{401}},
+		"expired":       {[]string{w.bearer(expired)}, []int{401}},
+		"other account": {[]string{w.bearer(other)}, []int{403}},
+		"two tokens":    {[]string{w.bearer(other), w.bearer(good)}, []int{400, 401}},
+		"not a bearer":  {[]string{"Authorization: Basic YTpi"}, []int{401}},
+		"large headers": {[]string{w.bearer(good), "X-Large: " + strings.Repeat("x", 20<<10)}, []int{200}},
+	} {
+		if status, _ := w.call(t, "GET / HTTP/1.1", test.headers...); !slices.Contains(test.want, status) {
+			t.Errorf("%s: status %d: want %v", name, status, test.want)
+		}
+	}
+	if status, _ := w.call(t, "GET /_kubejwt HTTP/1.1"); status/100 != 4 {
+		t.Errorf("a client reaches the auth location: status %d", status)
+	}
+}
+
+// A header that a client sends does not take the place of a missing one, nor
+// keep a good one from the service.
+func (w *world) testSpoofedIdentity(t *testing.T) {
+	noPod := good
+	noPod.Secret.Name = "a-secret"
+	spoofs := []string{
+		"Kubejwt-Username: root", "kUBEJWT-uSERNAME: root", "KUBEJWT_USERNAME: root", "Kubejwt_Username: root", "Kubejwt-Service_Account: root",
+		"Kubejwt.Username: root", "Kubejwt-Pod: root", "kubejwt-pod: root", "Kubejwt_Pod: root", "KUBEJWT_POD-UID: root", "Kubejwt-Node: root",
+	}
+	connections := []string{"", "Connection: Kubejwt-Username", "Connection: close, kubejwt-username, Kubejwt-Namespace, Kubejwt-Pod"}
+	for _, connection := range connections {
+		headers := append([]string{w.bearer(noPod)}, spoofs...)
+		if connection != "" {
+			headers = append(headers, connection)
+		}
+		status, seen := w.call(t, "GET / HTTP/1.1", headers...)
+		who := identity(seen)
+		want := map[string]string{
+			"kubejwt-username":            "system:serviceaccount:shop:api",
+			"kubejwt-namespace":           "shop",
+			"kubejwt-service-account":     "api",
+			"kubejwt-service-account-uid": who["kubejwt-service-account-uid"],
+			"kubejwt-audience":            "data-store",
+		}
+		if status != http.StatusOK || !maps.Equal(who, want) || strings.Contains(fmt.Sprint(seen), "root") {
+			t.Errorf("%q: status %d, the service was sent %v", connection, status, seen)
+		}
+	}
+	if status, _ := w.call(t, "GET / HTTP/1.1", spoofs...); status != http.StatusUnauthorized {
+		t.Errorf("spoofed headers and no token: status %d: want 401", status)
+	}
+}
+
+// Of a client's request kubejwt is sent the token and nothing else.
+func (w *world) testSpoofedPolicy(t *testing.T) {
+	other := good
+	other.Namespace = "ops"
+	for _, line := range []string{
+		"GET /?policy=admin HTTP/1.1",
+		"POST /auth/admin?uri=/auth/admin HTTP/1.1",
+		"GET /../auth/admin HTTP/1.1",
+		"GET /%2e%2e/auth/admin HTTP/1.1",
+	} {
+		status, _ := w.call(t, line, w.bearer(other), "X-Original-URI: /auth/admin", "X-Original-URL: /auth/admin", "X-Forwarded-Uri: /auth/admin",
+			"X-Rewrite-URL: /auth/admin", "X-HTTP-Method-Override: PUT", "X-Policy: admin", "Cookie: policy=admin", "User-Agent: spoof")
+		if status != http.StatusForbidden && status != http.StatusBadRequest {
+			t.Errorf("%s: status %d: want 403", line, status)
+		}
+		w.asked.mustBeBare(t, line)
+	}
+}
+
+func (rec *recorder) mustBeBare(t *testing.T, line string) {
+	t.Helper()
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	if rec.last.RequestURI != "/auth/data-store" || rec.last.Method != http.MethodGet || rec.body != "" {
+		t.Errorf("%s: kubejwt was asked %s %s with %d bytes of body: want GET /auth/data-store and none", line, rec.last.Method, rec.last.RequestURI, len(rec.body))
+	}
+	for name, values := range rec.last.Header {
+		switch name {
+		case "Authorization", "Connection", "Accept-Encoding", "User-Agent": // the proxy's own, but for the first
+		default:
+			t.Errorf("%s: kubejwt was sent %s: %q", line, name, values)
+		}
+		if strings.Contains(fmt.Sprint(values), "spoof") {
+			t.Errorf("%s: kubejwt was sent the client's %s", line, name)
+		}
+	}
+}
