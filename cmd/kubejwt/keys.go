@@ -1,0 +1,110 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"time"
+
+	"github.com/kubejwt/kubejwt"
+)
+
+// trust is the flags that say whose tokens are good and where the keys are.
+// verify and serve have them in common.
+type trust struct {
+	issuer          string
+	formerIssuers   list
+	audiences       list
+	keyFile         string
+	jwksURL         string
+	discoveryURL    string
+	caFile          string
+	bearerTokenFile string
+	inCluster       bool
+	leeway          time.Duration
+	maxLifetime     time.Duration
+	acceptExtended  bool
+	requirePod      bool
+}
+
+func (t *trust) define(flags *flag.FlagSet) {
+	flags.StringVar(&t.issuer, "issuer", "", "the `iss` that tokens must have: the API server's --service-account-issuer.\nRequired, but with -in-cluster, which learns it. Where no other flag says where the\nkeys are, they are found through its discovery document")
+	flags.Var(&t.formerIssuers, "former-issuer", "an older `iss` of this same cluster (repeatable)")
+	flags.Var(&t.audiences, "audience", "a `name` of the service: a token must name one of them in aud. Required (repeatable)")
+	flags.StringVar(&t.keyFile, "key-file", "", "`file` with the public keys: an API server's sa.pub, or the JWKS that it serves")
+	flags.StringVar(&t.jwksURL, "jwks-url", "", "`URL` of the keys (JWKS)")
+	flags.StringVar(&t.discoveryURL, "discovery-url", "", "`URL` of the discovery document, if it is not at the issuer")
+	flags.BoolVar(&t.inCluster, "in-cluster", false, "in a pod: keys and issuer from the API server, with the pod's CA and token")
+	flags.StringVar(&t.caFile, "ca-file", "", "`file` with the CA of the server that has the keys (default: the system's roots)")
+	flags.StringVar(&t.bearerTokenFile, "bearer-token-file", "", "`file` with the token to send to the server that has the keys")
+	flags.DurationVar(&t.maxLifetime, "max-lifetime", 0, "refuse tokens that live longer; 0 means 24h, negative (-1s) means no bound")
+	flags.DurationVar(&t.leeway, "leeway", 0, "how far clocks may be apart; 0 means 60s, negative means not at all")
+	flags.BoolVar(&t.acceptExtended, "accept-extended", false, "accept default-mounted tokens past their warnafter; needs -max-lifetime")
+	flags.BoolVar(&t.requirePod, "require-pod", false, "refuse tokens that are not bound to a pod")
+}
+
+// check finds what the library could not say in terms of flags.
+func (t *trust) check() error {
+	switch {
+	case t.issuer == "" && !t.inCluster:
+		return usagef("-issuer is required, but with -in-cluster: it is the issuer in what `kubectl get --raw /.well-known/openid-configuration` prints")
+	case len(t.audiences) == 0:
+		return usagef("-audience is required: the name of the service that tokens are for, as in the caller's projected volume")
+	case t.keyFile != "" && (t.inCluster || t.jwksURL != "" || t.discoveryURL != "" || t.caFile != "" || t.bearerTokenFile != ""):
+		return usagef("-key-file stands alone: -in-cluster, -jwks-url, -discovery-url, -ca-file and -bearer-token-file are for keys that are fetched")
+	}
+	return nil
+}
+
+func (t *trust) config() kubejwt.Config {
+	return kubejwt.Config{
+		Issuer:         t.issuer,
+		FormerIssuers:  t.formerIssuers,
+		Audiences:      t.audiences,
+		Leeway:         t.leeway,
+		MaxLifetime:    t.maxLifetime,
+		AcceptExtended: t.acceptExtended,
+		RequirePod:     t.requirePod,
+	}
+}
+
+func (t *trust) remoteKeys() kubejwt.RemoteKeys {
+	return kubejwt.RemoteKeys{
+		DiscoveryURL:    t.discoveryURL,
+		JWKSURL:         t.jwksURL,
+		CAFile:          t.caFile,
+		BearerTokenFile: t.bearerTokenFile,
+	}
+}
+
+// verifier makes the Verifier of a complete Config.
+func (t *trust) verifier(config kubejwt.Config) (*kubejwt.Verifier, error) {
+	build := kubejwt.New
+	if t.inCluster {
+		build = kubejwt.InCluster
+	}
+	v, err := build(config)
+	if errors.Is(err, kubejwt.ErrNotInCluster) {
+		return nil, usagef("-in-cluster: %s: this is for a process in a pod", inFlags(err.Error()))
+	}
+	if err != nil {
+		return nil, &usageError{inFlags(err.Error())}
+	}
+	return v, nil
+}
+
+const maxKeyFile = 1<<20 + 1 // a byte over what the library takes, so that it says so
+
+// readKeys reads a key file. Where that fails there are no keys, as where they
+// can't be fetched.
+func readKeys(path string) (kubejwt.PublicKeys, error) {
+	data, err := readFile(path, maxKeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("%w: -key-file: %w", kubejwt.ErrKeysUnavailable, err)
+	}
+	keys, err := kubejwt.ParsePublicKeys(data)
+	if err != nil {
+		return nil, fmt.Errorf("%w: -key-file %s: %s", kubejwt.ErrKeysUnavailable, path, inFlags(err.Error()))
+	}
+	return keys, nil
+}

@@ -1,0 +1,196 @@
+// Kubejwt explains why a Kubernetes service account token is accepted or
+// refused, and guards services in any language as the auth endpoint of a proxy.
+//
+//	kubejwt verify    explain a token
+//	kubejwt serve     answer a proxy's auth requests
+//	kubejwt call      call a service with a mounted token
+//	kubejwt version
+//
+// "kubejwt help verify" tells all about a verb.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/kubejwt/kubejwt"
+)
+
+// The exit statuses, which scripts rely on.
+const (
+	exitOK      = 0
+	exitRefused = 1 // also: a call that failed, a server that could not go on
+	exitUsage   = 2
+	exitNoKeys  = 3
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	os.Exit(run(ctx, process{os.Stdin, os.Stdout, os.Stderr, os.Environ()}, os.Args[1:]))
+}
+
+// process is what a verb has of the world.
+type process struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	environ        []string
+}
+
+func (p process) getenv(name string) string {
+	value := ""
+	for _, entry := range p.environ {
+		if key, v, _ := strings.Cut(entry, "="); key == name {
+			value = v
+		}
+	}
+	return value
+}
+
+// verb is one of the things that the command does.
+type verb struct {
+	name, summary string
+	story         string // the help, which the flags follow
+	run           func(context.Context, process, *flag.FlagSet, []string) error
+}
+
+func verbs() []verb {
+	return []verb{
+		{"verify", "explain a token: every rule, with what was expected and what came", verifyStory, runVerify},
+		{"serve", "be the auth endpoint of nginx, Caddy, Traefik or Envoy, for services in any language", serveStory, runServe},
+		{"call", "call a service with a mounted token, once or again and again", callStory, runCall},
+		{"version", "tell which build this is", versionStory, runVersion},
+	}
+}
+
+// The verdicts of a verb that has said all about them already.
+var (
+	errRefused = errors.New("refused")
+	errNoKeys  = errors.New("the keys are unavailable")
+)
+
+// usageError says how the command was called wrongly.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func usagef(format string, args ...any) error {
+	return &usageError{fmt.Sprintf(format, args...)}
+}
+
+func run(ctx context.Context, p process, args []string) int {
+	if len(args) == 0 {
+		printOverview(p.stderr)
+		return exitUsage
+	}
+	name, args := args[0], args[1:]
+	switch name {
+	case "-h", "-help", "--help", "help":
+		if len(args) == 0 {
+			printOverview(p.stdout)
+			return exitOK
+		}
+		name, args = args[0], []string{"-h"}
+	case "-version", "--version":
+		name = "version"
+	}
+	for _, v := range verbs() {
+		if v.name == name {
+			return v.exit(ctx, p, args)
+		}
+	}
+	fmt.Fprintf(p.stderr, "kubejwt: there is no verb %s: want verify, serve, call or version; see: kubejwt help\n", quote(name))
+	return exitUsage
+}
+
+// exit runs v, tells what went wrong, and returns the exit status.
+func (v verb) exit(ctx context.Context, p process, args []string) int {
+	flags := newFlagSet(v.name)
+	err := v.run(ctx, p, flags, args)
+	usage, isUsage := errors.AsType[*usageError](err)
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, flag.ErrHelp):
+		v.printHelp(p.stdout, flags)
+		return exitOK
+	case errors.Is(err, errRefused):
+		return exitRefused
+	case errors.Is(err, errNoKeys):
+		return exitNoKeys
+	case isUsage:
+		fmt.Fprintf(p.stderr, "kubejwt %s: %s\nsee: kubejwt help %s\n", v.name, withhold(usage.text), v.name)
+		return exitUsage
+	case errors.Is(err, kubejwt.ErrKeysUnavailable):
+		fmt.Fprintf(p.stderr, "kubejwt %s: %s\n", v.name, inFlags(err.Error()))
+		return exitNoKeys
+	default:
+		fmt.Fprintf(p.stderr, "kubejwt %s: %s\n", v.name, inFlags(err.Error()))
+		return exitRefused
+	}
+}
+
+// newFlagSet returns one that keeps quiet: errors and help are told by exit.
+func newFlagSet(name string) *flag.FlagSet {
+	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	return flags
+}
+
+func printOverview(out io.Writer) {
+	fmt.Fprint(out, "Kubejwt verifies Kubernetes service account tokens on this machine, with the cluster's public keys.\n\n")
+	for _, v := range verbs() {
+		fmt.Fprintf(out, "    kubejwt %-8s  %s\n", v.name, v.summary)
+	}
+	fmt.Fprint(out, `
+    kubejwt help VERB tells all about a verb.
+
+For a first look, with a cluster at hand:
+
+    kubectl get --raw /openid/v1/jwks > keys.json
+    kubectl create token default --audience data-store |
+      kubejwt verify -key-file keys.json -audience data-store \
+        -issuer https://kubernetes.default.svc.cluster.local
+`)
+}
+
+func (v verb) printHelp(out io.Writer, flags *flag.FlagSet) {
+	fmt.Fprint(out, v.story)
+	flags.SetOutput(out)
+	flags.PrintDefaults()
+}
+
+// parse is flags.Parse, but flags may follow the arguments, which it returns.
+func parse(flags *flag.FlagSet, args []string) (rest []string, err error) {
+	for {
+		if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+			return nil, err
+		} else if err != nil {
+			return nil, usagef("%s", err)
+		}
+		if flags.NArg() == 0 {
+			return rest, nil
+		}
+		rest, args = append(rest, flags.Arg(0)), flags.Args()[1:]
+	}
+}
+
+// list is a flag that may be given more than once.
+type list []string
+
+func (l *list) String() string { return strings.Join(*l, " ") }
+
+func (l *list) Set(value string) error {
+	if value == "" {
+		return errors.New("it is empty")
+	}
+	*l = append(*l, value)
+	return nil
+}

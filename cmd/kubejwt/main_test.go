@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kubejwt/kubejwt/kubejwttest"
+)
+
+// root is that of the repository.
+const root = "../.."
+
+const (
+	recordings     = root + "/testdata/clusters/kube-apiserver-1.36/rs256"
+	recordedIssuer = "https://kubernetes.default.svc.cluster.local"
+	recordedAt     = "2026-11-22T08:14:00Z"
+)
+
+// result is what a run of the command left behind.
+type result struct {
+	exit        int
+	out, errOut string
+}
+
+// kubejwtWith runs the command in this process.
+func kubejwtWith(t *testing.T, stdin string, args ...string) result {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	exit := run(t.Context(), process{strings.NewReader(stdin), &out, &errOut, nil}, args)
+	return result{exit, out.String(), errOut.String()}
+}
+
+// mustSay fails the test unless the run ended like that.
+func (r result) mustSay(t *testing.T, exit int, texts ...string) {
+	t.Helper()
+	if r.exit != exit {
+		t.Errorf("exit status %d: want %d", r.exit, exit)
+	}
+	for _, text := range texts {
+		if !strings.Contains(r.out+r.errOut, text) {
+			t.Errorf("it does not say %q", text)
+		}
+	}
+	if t.Failed() {
+		t.Logf("stdout:\n%s\nstderr:\n%s", r.out, r.errOut)
+	}
+}
+
+// recorded are the flags that accept the recorded tokens, with more after them.
+func recorded(more ...string) []string {
+	return append([]string{
+		"verify", "-issuer", recordedIssuer, "-audience", "data-store", "-max-lifetime", "-1s",
+		"-key-file", recordings + "/sa.pub", "-at", recordedAt,
+	}, more...)
+}
+
+// caller is a good one of the test kit.
+var caller = kubejwttest.Token{Namespace: "shop", ServiceAccount: "api", Audiences: []string{"data-store"}}
+
+// clusterFlags are the flags with which keys are fetched from cluster.
+func clusterFlags(cluster *kubejwttest.Cluster) []string {
+	return []string{"-issuer", cluster.Config("any").Issuer, "-ca-file", cluster.Folder() + "/ca.crt", "-bearer-token-file", cluster.Folder() + "/token", "-audience", "data-store"}
+}
+
+func writeFile(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// build builds the command, as users run it.
+func build(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "kubejwt")
+	if out, err := exec.CommandContext(context.Background(), "go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return binary
+}
+
+func TestHelp(t *testing.T) {
+	kubejwtWith(t, "").mustSay(t, exitUsage, "kubejwt verify", "kubejwt help VERB")
+	kubejwtWith(t, "", "-h").mustSay(t, exitOK, "kubejwt verify")
+	kubejwtWith(t, "", "help").mustSay(t, exitOK, "kubejwt verify")
+	kubejwtWith(t, "", "reprieve").mustSay(t, exitUsage, `"reprieve"`, "want verify")
+	for _, v := range verbs() {
+		kubejwtWith(t, "", "help", v.name).mustSay(t, exitOK, "usage: kubejwt "+v.name, "go run ./cmd/kubejwt "+v.name)
+		kubejwtWith(t, "", v.name, "-h").mustSay(t, exitOK, "usage: kubejwt "+v.name)
+		kubejwtWith(t, "", v.name, "-nonsense").mustSay(t, exitUsage, "-nonsense", "kubejwt help "+v.name)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	kubejwtWith(t, "", "version").mustSay(t, exitOK, "kubejwt ", "built with go1.")
+}
+
+// The binary is the command: its exit status and its streams.
+func TestBinary(t *testing.T) {
+	binary := build(t)
+	token, err := os.ReadFile(recordings + "/tokens/pod_bound.jwt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, args := range map[int][]string{
+		exitOK:      recorded(),
+		exitRefused: recorded("-audience", "data-store", "-max-lifetime", "1h"),
+		exitUsage:   {"verify"},
+		exitNoKeys:  {"verify", "-issuer", recordedIssuer, "-audience", "data-store", "-key-file", "/nonexistent"},
+	} {
+		command := exec.Command(binary, args...)
+		command.Stdin = bytes.NewReader(token)
+		out, _ := command.CombinedOutput()
+		if exit := command.ProcessState.ExitCode(); exit != want {
+			t.Errorf("exit status %d: want %d\n%s", exit, want, out)
+		}
+		if bytes.Contains(out, []byte("\x1b")) {
+			t.Errorf("colours where there is no terminal:\n%s", out)
+		}
+	}
+}
+
+// The command uses the public API alone, and what it needs to explain a token.
+func TestImports(t *testing.T) {
+	const module = "github.com/kubejwt/kubejwt"
+	out, err := exec.Command("go", "list", "-f", `{{join .Imports "\n"}}`, ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for imported := range strings.FieldsSeq(string(out)) {
+		switch {
+		case !strings.Contains(imported, "."), imported == module:
+		case imported == module+"/internal/jws", imported == module+"/internal/strictjson":
+		default:
+			t.Errorf("it imports %s", imported)
+		}
+	}
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// policy is who passes /auth/<name>.
+type policy struct {
+	name     string
+	accounts []string
+}
+
+// policies is the flag -policy.
+type policies []policy
+
+func (p *policies) String() string {
+	var all []string
+	for _, one := range *p {
+		all = append(all, one.name+"="+strings.Join(one.accounts, ","))
+	}
+	return strings.Join(all, " ")
+}
+
+func (p *policies) Set(value string) error {
+	name, accounts, ok := strings.Cut(value, "=")
+	switch {
+	case !ok || accounts == "":
+		return errors.New("want NAME=ns/sa,ns/*")
+	case !regexp.MustCompile(`^[a-z0-9-]+$`).MatchString(name):
+		return errors.New("the name has to be of a-z, 0-9 and -")
+	case slices.ContainsFunc(*p, func(other policy) bool { return other.name == name }):
+		return errors.New("there is a policy of this name: list all service accounts in one")
+	}
+	*p = append(*p, policy{name, strings.Split(accounts, ",")})
+	return nil
+}
+
+const envPrefix = "KUBEJWT_"
+
+// setFromEnvironment sets the flags that the command line does not.
+func setFromEnvironment(flags *flag.FlagSet, environ []string) error {
+	given := make(map[string]bool)
+	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		rest, ours := strings.CutPrefix(name, envPrefix)
+		if !ours || value == "" {
+			continue
+		}
+		f := flags.Lookup(strings.ReplaceAll(strings.ToLower(rest), "_", "-"))
+		switch {
+		case f == nil && isServiceLink(rest):
+			continue
+		case f == nil:
+			return usagef("the environment has %s, and there is no such flag", quote(name))
+		case given[f.Name]:
+			continue
+		}
+		values := []string{value}
+		if isRepeatable(f) {
+			values = strings.Fields(value)
+		}
+		for _, one := range values {
+			if err := f.Value.Set(one); err != nil {
+				return usagef("%s: %s: %v", name, quote(one), err)
+			}
+		}
+	}
+	return nil
+}
+
+func isRepeatable(f *flag.Flag) bool {
+	switch f.Value.(type) {
+	case *list, *policies:
+		return true
+	default:
+		return false
+	}
+}
+
+// isServiceLink reports whether Kubernetes sets the variable KUBEJWT_<rest> in
+// pods beside a Service whose name is kubejwt, or starts so.
+func isServiceLink(rest string) bool {
+	return regexp.MustCompile(`^(.*_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_.*)?)$`).MatchString(rest)
+}

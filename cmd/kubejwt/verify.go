@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/kubejwt/kubejwt"
+)
+
+const maxTokenFile = 1 << 20 // far over what the library takes, so that it says so
+
+const verifyStory = `usage: kubejwt verify -issuer ISS -audience NAME [keys] [flags] [TOKEN]
+
+Explains a token: every rule with its verdict, what was expected and what came,
+then the identity that the token proves, or the reason why it is refused and
+what to do about it. Nothing is ever sent to the token's cluster but, unless
+-key-file is given, a request for its public keys.
+
+The token is the argument, the content of -token-file, or standard input. On the
+command line other users of this machine can see it, and the shell remembers it.
+Neither the token nor its signature is ever printed.
+
+Exit status: 0 accepted, 1 refused, 2 wrong usage, 3 the keys are unavailable.
+
+A token of your cluster, judged by the keys of your cluster:
+
+    kubectl get --raw /openid/v1/jwks > keys.json
+    kubectl create token api -n shop --audience data-store |
+      kubejwt verify -key-file keys.json -audience data-store \
+        -issuer https://kubernetes.default.svc.cluster.local
+
+Without a cluster, in a clone of the repository, a recorded token:
+
+    go run ./cmd/kubejwt verify -audience data-store -max-lifetime -1s \
+      -issuer https://kubernetes.default.svc.cluster.local \
+      -key-file testdata/clusters/kube-apiserver-1.36/rs256/sa.pub \
+      -token-file testdata/clusters/kube-apiserver-1.36/rs256/tokens/pod_bound.jwt
+
+In a pod, its own mounted token:
+
+    kubejwt verify -in-cluster -audience data-store -token-file /var/run/secrets/tokens/data-store
+
+Why was it refused at two in the morning? Add -at 2026-11-22T02:00:00Z.
+
+flags:
+`
+
+// verifyFlags are those of verify.
+type verifyFlags struct {
+	trust
+	serviceAccounts list
+	tokenFile       string
+	at              string
+	json            bool
+}
+
+func (f *verifyFlags) define(flags *flag.FlagSet) {
+	f.trust.define(flags)
+	flags.Var(&f.serviceAccounts, "service-account", "who may call: `namespace/name`, namespace/* or * (repeatable; default: *)")
+	flags.StringVar(&f.tokenFile, "token-file", "", "`file` with the token")
+	flags.StringVar(&f.at, "at", "", "judge as of this `time`, RFC 3339, for instance 2026-11-22T08:15:00Z (default: now)")
+	flags.BoolVar(&f.json, "json", false, "print JSON")
+}
+
+func runVerify(ctx context.Context, p process, flags *flag.FlagSet, args []string) error {
+	var f verifyFlags
+	f.define(flags)
+	args, err := parse(flags, args)
+	if err != nil {
+		return err
+	}
+	if err := f.check(); err != nil {
+		return err
+	}
+	now, err := f.now()
+	if err != nil {
+		return err
+	}
+	token, err := f.token(p, args)
+	if err != nil {
+		return err
+	}
+	v, err := f.build(now)
+	if err != nil {
+		return err
+	}
+	claims, verdict := v.Verify(ctx, token)
+	e := explain(token, claims, verdict, expectations{&f, now, v.Stats().KeyIDs})
+	print := e.printTable
+	if f.json {
+		print = e.printJSON
+	}
+	if err := print(p); err != nil {
+		return err
+	}
+	return e.exit(verdict)
+}
+
+func (f *verifyFlags) now() (time.Time, error) {
+	if f.at == "" {
+		return time.Now(), nil
+	}
+	now, err := time.Parse(time.RFC3339, f.at)
+	if err != nil {
+		return time.Time{}, usagef("-at %s: want a time as RFC 3339 writes it, for instance 2026-11-22T08:15:00Z", quote(f.at))
+	}
+	return now, nil
+}
+
+// token reads the token from where the flags say, trimmed.
+func (f *verifyFlags) token(p process, args []string) (string, error) {
+	var data []byte
+	var err error
+	switch {
+	case len(args) > 1:
+		return "", usagef("%d arguments: want one token at most", len(args))
+	case f.tokenFile != "" && len(args) > 0:
+		return "", usagef("a token as an argument and -token-file: want one of them")
+	case f.tokenFile != "":
+		data, err = readFile(f.tokenFile, maxTokenFile)
+	case len(args) == 1 && args[0] != "-":
+		data = []byte(args[0])
+	default:
+		if isTerminal(p.stdin) {
+			fmt.Fprintln(p.stderr, "paste the token, then press Enter and Ctrl-D:")
+		}
+		data, err = readAtMost(p.stdin, maxTokenFile)
+	}
+	if err != nil {
+		return "", usagef("the token can't be read: %v", err)
+	}
+	token := strings.TrimSpace(string(data))
+	if token == "" {
+		return "", usagef("there is no token: give it as an argument, in -token-file or on standard input")
+	}
+	return token, nil
+}
+
+func readFile(path string, size int64) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, size))
+}
+
+// build makes the Verifier for this one token.
+func (f *verifyFlags) build(now time.Time) (*kubejwt.Verifier, error) {
+	config := f.config()
+	config.Now = func() time.Time { return now }
+	config.Logger = slog.New(slog.DiscardHandler) // what it would tell is in the verdict
+	config.CacheSize = -1
+	config.ServiceAccounts = f.accounts()
+	if f.keyFile == "" {
+		config.Keys = f.remoteKeys()
+		return f.verifier(config)
+	}
+	keys, err := readKeys(f.keyFile)
+	if err != nil {
+		return nil, err
+	}
+	config.Keys = keys
+	return f.verifier(config)
+}
+
+func (f *verifyFlags) accounts() []string {
+	if len(f.serviceAccounts) == 0 {
+		return []string{"*"}
+	}
+	return f.serviceAccounts
+}
+
+// exit turns the verdict, which has been told, into that of the command.
+func (e *explanation) exit(verdict error) error {
+	switch {
+	case verdict == nil:
+		return nil
+	case errors.Is(verdict, kubejwt.ErrKeysUnavailable):
+		return errNoKeys
+	default:
+		return errRefused
+	}
+}
