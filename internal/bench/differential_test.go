@@ -1,0 +1,218 @@
+package bench
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write docs/differential.md")
+
+const document = "../../docs/differential.md"
+
+// kind is why this library and a peer differ about some vectors: those whose
+// name begins like one of names. The first kind that fits counts.
+type kind struct {
+	title string
+	names []string
+	why   string
+}
+
+var kinds = []kind{
+	{"One spelling for every token", []string{"form_blank", "form_newline", "form_crlf", "form_tab", "form_folded", "form_spare_bits"},
+		"Line breaks and spare bits are skipped by base64 decoders, so that a token that was good in one spelling is good in many. RFC 7515, section 2, allows none of them. Here a token has one spelling: what is remembered, denied or counted by its text can't be passed by with another."},
+	{"The compact form alone", []string{"form_json"},
+		"The JSON serialization can hold headers that no signature covers, and several signatures. RFC 7519, section 1, has JWTs in the compact form only."},
+	{"Bounded work before the signature", []string{"form_", "header_depth"},
+		"Anybody can send a payload that costs a JSON decoder more than the signature check. Here brackets and commas are counted before any JSON is decoded; no token of Kubernetes comes near the limits."},
+	{"A header that is read in one way", []string{"header_duplicate", "header_case", "header_invalid_utf8", "header_empty_name"},
+		"RFC 7515, section 4, wants unique, case-sensitive names. Where two readers can disagree about `alg` or `kid`, one of them checks something else than the other."},
+	{"No other type of token", []string{"header_typ", "header_cty"},
+		"RFC 8725, section 3.11: an access token, a logout token or a security event of the same issuer is no service account's token. Kubernetes writes `JWT` or nothing."},
+	{"Every token names its key", []string{"header_kid"},
+		"Kubernetes names the key in every token. Without a `kid`, with an empty one or with one that no key has, trying all keys costs as many checks as there are keys, and lets whoever sends the token choose. Here that is only done for given keys and no `kid` at all, and for four at most."},
+	{"A closed header", []string{"header_"},
+		"`alg`, `kid` and `typ` are all that Kubernetes writes, and all that it lets an external signer write. A member that asks for another key, another payload encoding, decompression or an extension is refused instead of ignored: the next one that somebody invents is refused too."},
+	{"Keys for what they were published for", []string{"alg_"},
+		"RFC 7517, sections 4.2 to 4.5: a key with another `use`, without `verify` among its `key_ops`, or with another `alg` is not for these tokens, and two keys under one `kid` are no answer to which is meant."},
+	{"Lifetimes that a cache can bound", []string{"claim_lifetime", "claim_exp_year_9999", "claim_iat_zero", "k8s_extended", "k8s_warnafter"},
+		"Nobody looks up offline whether the pod is still there. A token that lives for a year, or that its holder should have replaced, is refused unless the configuration says otherwise. The peers have no rule for it; their callers have to write one."},
+	{"Policy", []string{"k8s_require_pod"},
+		"That a token has to be bound to a pod is this library's option. Callers of the peers have to check it."},
+	{"One consistent identity", []string{"k8s_", "claim_sub", "claim_jti", "payload_nul_in_sub", "payload_lone_surrogate_sub"},
+		"The API server looks the service account, the pod and the node up; offline a contradiction would go unseen. `sub` has to be that of `kubernetes.io`, names have to be names that Kubernetes gives, and nothing may name a second identity. A JWT library does not know these claims: its callers have to check them."},
+	{"Names as they are written", []string{"payload_shadow", "payload_case", "payload_long_s"},
+		"encoding/json takes `ISS`, and even `i\u017fs`, for `iss`, and the last one wins. Names are case-sensitive (RFC 7519, section 4, RFC 8259): `SUB` beside `sub` is a claim that nobody knows and changes nothing, and `ISS` alone is no `iss`."},
+	{"No name twice", []string{"payload_duplicate"},
+		"RFC 7519, section 4, lets a reader refuse doubled names or take the last. Only refusing is the same for every reader: others take the first, or merge two objects into an identity that neither has."},
+	{"Text that is UTF-8", []string{"payload_"},
+		"RFC 8725, section 3.7. Decoders replace what is not UTF-8, so that two different texts become one."},
+	{"Dates that are whole seconds", []string{
+		"claim_exp_1", "claim_exp_2", "claim_exp_exp", "claim_exp_frac", "claim_exp_milli", "claim_exp_string", "claim_exp_year", "claim_exp_minus", "claim_exp_neg",
+		"claim_nbf_1", "claim_nbf_2", "claim_nbf_exp", "claim_nbf_frac", "claim_nbf_milli", "claim_nbf_string", "claim_nbf_year", "claim_nbf_minus", "claim_nbf_neg",
+		"claim_iat_1", "claim_iat_2", "claim_iat_exp", "claim_iat_frac", "claim_iat_milli", "claim_iat_string", "claim_iat_year", "claim_iat_minus", "claim_iat_neg"},
+		"Kubernetes writes plain integers. Fractions, exponents, strings and numbers beyond the year 9999 are rounded, wrapped or truncated differently by every reader; a number that wraps is a token that never expires."},
+	{"Audiences that are texts", []string{"claim_aud"},
+		"A null among the audiences is no audience."},
+	{"Times that are judged to the second", []string{"claim_"},
+		"RFC 7519, section 4.1.4: not on or after `exp`, which has to be there. `iat` has to be there too, since the lifetime is counted from it, and neither it nor `nbf` may be ahead by more than the leeway that is configured."},
+}
+
+func kindOf(name string) int {
+	return slices.IndexFunc(kinds, func(k kind) bool {
+		return slices.ContainsFunc(k.names, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+	})
+}
+
+// row is a vector about which a peer differs from us.
+type row struct {
+	vector
+	verdicts []string // of the peers; "" where it is ours
+}
+
+// differ returns the verdicts of the peers about v where they are not ours.
+func differ(t *testing.T, v vector) (row, bool) {
+	t.Helper()
+	ours, err := v.ours(t)
+	if (err == nil) != v.accept {
+		t.Fatalf("%s: %v: this is not what the vector expects", v.name, err)
+	}
+	r := row{vector: v}
+	differs := false
+	for _, p := range peers {
+		its, err := p.verify(t, v)
+		verdict := ""
+		switch {
+		case err == nil && !v.accept:
+			verdict = "accepts"
+		case err != nil && v.accept:
+			verdict = "refuses"
+		case err == nil && its != ours:
+			verdict = "takes it for another"
+		}
+		differs = differs || verdict != ""
+		r.verdicts = append(r.verdicts, verdict)
+	}
+	return r, differs
+}
+
+// docs/differential.md is what the vectors and the peers give, and every
+// difference has a reason.
+func TestDifferential(t *testing.T) {
+	all := readVectors(t)
+	rows := make([][]row, len(kinds))
+	for _, v := range all {
+		r, differs := differ(t, v)
+		if !differs {
+			continue
+		}
+		i := kindOf(v.name)
+		if i < 0 {
+			t.Errorf("%s: %q: no reason is given why ours is right", v.name, r.verdicts)
+			continue
+		}
+		rows[i] = append(rows[i], r)
+	}
+	for i, k := range kinds {
+		if len(rows[i]) == 0 {
+			t.Errorf("%s: no vector differs any more", k.title)
+		}
+	}
+	text := render(all, rows)
+	if *update {
+		if err := os.WriteFile(document, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if readFile(t, document) != text {
+		t.Errorf("%s is not what the vectors give: go test -run TestDifferential -update, and look at what has changed", document)
+	}
+}
+
+func render(all []vector, rows [][]row) string {
+	var b strings.Builder
+	refused := 0
+	for _, v := range all {
+		if !v.accept {
+			refused++
+		}
+	}
+	fmt.Fprintf(&b, introduction, len(all), refused, len(all)-refused)
+	b.WriteString("\n## Summary\n\n|  |")
+	for _, p := range peers {
+		b.WriteString(" " + p.name + " |")
+	}
+	b.WriteString("\n|---|" + strings.Repeat("--:|", len(peers)) + "\n")
+	total := make([]int, len(peers))
+	line := func(title string, counts []int) {
+		b.WriteString("| " + title + " |")
+		for _, n := range counts {
+			fmt.Fprintf(&b, " %d |", n)
+		}
+		b.WriteString("\n")
+	}
+	other := make([]int, len(peers))
+	for i, k := range kinds {
+		counts := make([]int, len(peers))
+		for _, r := range rows[i] {
+			for j, verdict := range r.verdicts {
+				if verdict == "accepts" {
+					counts[j]++
+					total[j]++
+				} else if verdict != "" {
+					other[j]++
+				}
+			}
+		}
+		line(k.title, counts)
+	}
+	line(fmt.Sprintf("**accepted of the %d that are refused here**", refused), total)
+	line(fmt.Sprintf("refused, or taken for another, of the %d that are accepted here", len(all)-refused), other)
+	for i, k := range kinds {
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| vector | what it is |", k.title, k.why)
+		for _, p := range peers {
+			b.WriteString(" " + p.name + " |")
+		}
+		b.WriteString("\n|---|---|" + strings.Repeat("---|", len(peers)) + "\n")
+		for _, r := range rows[i] {
+			ours := "refused"
+			if r.accept {
+				ours = "accepted"
+			}
+			fmt.Fprintf(&b, "| `%s` (%s here) | %s |", r.name, ours, strings.ReplaceAll(r.comment, "|", `\|`))
+			for _, verdict := range r.verdicts {
+				b.WriteString(" " + verdict + " |")
+			}
+			b.WriteString("\n")
+		}
+	}
+	return b.String()
+}
+
+const introduction = `# Where this library and its peers differ
+
+Each of the %d tokens of the attack corpus ([testdata/vectors](../testdata/vectors))
+was given to this library and to three others: %d are refused here, and %d
+accepted. This page lists every one about which another library says something
+else, and why. A test keeps it up to date (TestDifferential in internal/bench).
+
+The others are general libraries for JWTs and OpenID Connect, and good at that:
+much of what is listed is allowed by the RFCs, or nothing that they could know.
+A service that verifies Kubernetes tokens with them has to add it. They are
+configured as their documentation says for strict use:
+
+- go-jose v4: jwt.ParseSigned with the four algorithms, the key by kid from a
+  JSONWebKeySet, ValidateWithLeeway with issuer, audience, time and leeway.
+- golang-jwt v5: WithValidMethods, WithIssuer, WithAudience,
+  WithExpirationRequired, WithIssuedAt, WithLeeway, WithStrictDecoding, and the
+  key by kid.
+- go-oidc v3: RemoteKeySet (StaticKeySet for given keys), ClientID,
+  SupportedSigningAlgs, Now; it has no leeway for exp, and one of five minutes
+  for nbf.
+
+With each of them the Kubernetes claims are decoded into a struct, as a caller
+has to. An empty field means: the same verdict as here.
+`
