@@ -196,7 +196,14 @@ func days(t *testing.T, f *fleet) {
 			m.serve(simulatedEnd)
 		})
 	}
-	all.Wait()
+	f.wait(&all)
+}
+
+// wait ends with the last fetch that a member has set off in the background: a
+// bubble's time stands still without its first goroutine.
+func (f *fleet) wait(members *sync.WaitGroup) {
+	members.Wait()
+	time.Sleep(fetchTimeout)
 }
 
 // firstWave runs a fleet that started at once into an outage just when its
@@ -212,7 +219,7 @@ func firstWave(f *fleet, from, end time.Duration) {
 			m.serve(end)
 		})
 	}
-	all.Wait()
+	f.wait(&all)
 }
 
 // figures are requests a second at the origin.
