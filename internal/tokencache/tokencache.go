@@ -1,40 +1,57 @@
 // Package tokencache remembers, by the SHA-256 digest of a token, what
 // verifying it brought. It holds no token text, a bounded number of entries,
 // and no goroutine. Whether an entry still holds is its user's to judge.
+//
+// It is a cache of our own because the well-kept ones do more, and want more
+// for it: otter v2, ristretto v2 and golang-lru's expirable run two, two and
+// one goroutines, the last of which nothing ends; ristretto allocates for each
+// hit; and each would be one more module for users of a security library to
+// trust. A hit costs three to seven times as much there. The figures are those
+// of
+//
+//	cd internal/bench && go test -run xxx -bench Caches .
 package tokencache
 
 import (
+	"encoding/binary"
 	"sync"
 	"sync/atomic"
 )
 
-// maxShards is how many locks the entries are spread over. Readers share a
-// lock, so that this only has to keep writers out of their way.
+// maxShards is how many locks writers are spread over.
 const maxShards = 64
 
 // A Digest is the SHA-256 of a token.
 type Digest = [32]byte
 
 // A Cache maps digests to values. Its methods may be called at once by many
-// goroutines. The zero Cache, and a nil one, remember nothing.
+// goroutines, and reading waits for nobody. The zero Cache, and a nil one,
+// remember nothing.
 type Cache[V any] struct {
 	shards []shard[V]
 }
 
-// shard is a fixed number of slots, which a clock hand goes round to find the
-// one to reuse: a slot read since the hand last passed is passed over once.
+// shard is a hash table with open addressing: a slot stands at the place that
+// its digest says, or at the next free one. Readers take no lock: a slot never
+// changes, so that one who looks while a writer moves it finds it whole or not
+// at all, and then the token is verified once more.
 type shard[V any] struct {
-	mu    sync.RWMutex
-	index map[Digest]int
-	slots []*slot[V]
-	size  int
-	hand  int
+	mu    sync.Mutex // held by writers
+	table atomic.Pointer[table[V]]
+	size  int // the most slots
+	used  int
+	hand  int // where the search for a slot to reuse goes on
 }
+
+// table has a power of two places, at most half of them in use.
+type table[V any] []atomic.Pointer[slot[V]]
+
+const firstPlaces = 8
 
 type slot[V any] struct {
 	digest Digest
 	value  V
-	read   atomic.Bool
+	read   atomic.Bool // since the hand has passed
 }
 
 // New returns a Cache of at most size entries; none if size is not positive.
@@ -49,13 +66,51 @@ func New[V any](size int) *Cache[V] {
 		if i < size%n {
 			c.shards[i].size++
 		}
-		c.shards[i].index = make(map[Digest]int)
+		places := make(table[V], firstPlaces)
+		c.shards[i].table.Store(&places)
 	}
 	return c
 }
 
 func (c *Cache[V]) shard(d Digest) *shard[V] {
-	return &c.shards[(int(d[0])|int(d[1])<<8)%len(c.shards)]
+	return &c.shards[int(binary.LittleEndian.Uint16(d[:]))%len(c.shards)]
+}
+
+// home is the place of d, by bytes of it that did not choose the shard.
+func (t table[V]) home(d Digest) int {
+	return int(binary.LittleEndian.Uint32(d[2:]) & uint32(len(t)-1))
+}
+
+func (t table[V]) after(i int) int { return (i + 1) & (len(t) - 1) }
+
+// find returns the place where d is, or else the free one where it belongs.
+// The number of places bounds the search: a writer may be moving what is read.
+func (t table[V]) find(d Digest) (place int, found *slot[V]) {
+	place = t.home(d)
+	for range t {
+		s := t[place].Load()
+		if s == nil || s.digest == d {
+			return place, s
+		}
+		place = t.after(place)
+	}
+	return place, nil
+}
+
+// remove frees a place, and moves up what stood behind it for want of room.
+func (t table[V]) remove(free int) {
+	for next := t.after(free); ; next = t.after(next) {
+		s := t[next].Load()
+		if s == nil {
+			t[free].Store(nil)
+			return
+		}
+		// s may move up if that is no farther back than its home.
+		if home := t.home(s.digest); (next-home)&(len(t)-1) >= (next-free)&(len(t)-1) {
+			t[free].Store(s)
+			free = next
+		}
+	}
 }
 
 // Get returns the value that was put in under d, if it is still there.
@@ -63,22 +118,19 @@ func (c *Cache[V]) Get(d Digest) (value V, ok bool) {
 	if c == nil || len(c.shards) == 0 {
 		return value, false
 	}
-	s := c.shard(d)
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	i, ok := s.index[d]
-	if !ok {
+	_, found := c.shard(d).table.Load().find(d)
+	if found == nil {
 		return value, false
 	}
 	// Storing only a change leaves the slot's cache line with its readers.
-	if found := s.slots[i]; !found.read.Load() {
+	if !found.read.Load() {
 		found.read.Store(true)
 	}
-	return s.slots[i].value, true
+	return found.value, true
 }
 
 // Put remembers value under d, in the place of another entry if there is no
-// room.
+// room: one that was not read since the last search for such a one passed it.
 func (c *Cache[V]) Put(d Digest, value V) {
 	if c == nil || len(c.shards) == 0 {
 		return
@@ -87,22 +139,48 @@ func (c *Cache[V]) Put(d Digest, value V) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	entry := &slot[V]{digest: d, value: value}
-	if i, ok := s.index[d]; ok {
-		s.slots[i] = entry
+	t := *s.table.Load()
+	if place, found := t.find(d); found != nil {
+		t[place].Store(entry)
 		return
 	}
-	if len(s.slots) < s.size {
-		s.index[d] = len(s.slots)
-		s.slots = append(s.slots, entry)
-		return
+	if s.used == s.size {
+		s.evict(t)
 	}
-	for s.slots[s.hand].read.Swap(false) {
-		s.hand = (s.hand + 1) % len(s.slots)
+	if 2*(s.used+1) > len(t) {
+		t = s.grow(t)
 	}
-	delete(s.index, s.slots[s.hand].digest)
-	s.slots[s.hand] = entry
-	s.index[d] = s.hand
-	s.hand = (s.hand + 1) % len(s.slots)
+	place, _ := t.find(d)
+	t[place].Store(entry)
+	s.used++
+}
+
+// evict removes a slot. It goes round like the hand of a clock, and passes over
+// one that was read since it last came by, once.
+func (s *shard[V]) evict(t table[V]) {
+	for {
+		place := s.hand & (len(t) - 1)
+		s.hand++
+		if at := t[place].Load(); at != nil && !at.read.Swap(false) {
+			t.remove(place)
+			s.used--
+			return
+		}
+	}
+}
+
+// grow doubles the places. Those who still read the old table find there what
+// there was.
+func (s *shard[V]) grow(old table[V]) table[V] {
+	t := make(table[V], 2*len(old))
+	for i := range old {
+		if entry := old[i].Load(); entry != nil {
+			place, _ := t.find(entry.digest)
+			t[place].Store(entry)
+		}
+	}
+	s.table.Store(&t)
+	return t
 }
 
 // Len is the number of entries.
@@ -113,9 +191,9 @@ func (c *Cache[V]) Len() int {
 	n := 0
 	for i := range c.shards {
 		s := &c.shards[i]
-		s.mu.RLock()
-		n += len(s.slots)
-		s.mu.RUnlock()
+		s.mu.Lock()
+		n += s.used
+		s.mu.Unlock()
 	}
 	return n
 }

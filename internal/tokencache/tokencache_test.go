@@ -25,6 +25,15 @@ func TestNeverMoreThanSize(t *testing.T) {
 				t.Fatalf("size %d: %d entries", size, c.Len())
 			}
 		}
+		found := 0
+		for i := range 10 * max(size, 10) {
+			if value, ok := c.Get(digest(i)); ok && value == i {
+				found++
+			}
+		}
+		if found != c.Len() {
+			t.Errorf("size %d: %d entries, of which %d are found", size, c.Len(), found)
+		}
 		// The digests spread evenly, so that ten times the size fills it.
 		if size > 0 && c.Len() < size*9/10 {
 			t.Errorf("size %d: only %d entries", size, c.Len())
