@@ -328,7 +328,7 @@ The table and keys.csv are written by
 
 and the picture by
 
-    go -C internal/plot run . ../../docs/keys.csv ../../docs/keys.svg
+    go -C internal/bench run ./plot keys ../../docs/keys.csv ../../docs/keys.svg
 
 Random spreads differ from run to run: without the flag the test holds the
 table against a new run, with a quarter of tolerance for means and

@@ -109,7 +109,7 @@ func readVector(t *testing.T, name string) vector {
 	return v
 }
 
-func readFile(t *testing.T, path string) string {
+func readFile(t testing.TB, path string) string {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -134,7 +134,7 @@ func duration(t *testing.T, text string) time.Duration {
 }
 
 // publicKeys are those of a PEM file under the IDs that Kubernetes derives.
-func publicKeys(t *testing.T, text string) []jose.JSONWebKey {
+func publicKeys(t testing.TB, text string) []jose.JSONWebKey {
 	t.Helper()
 	var keys []jose.JSONWebKey
 	for rest := []byte(text); ; {

@@ -1,11 +1,9 @@
-// Plot draws docs/keys.csv, which TestSimulation writes, as docs/keys.svg.
 package main
 
 import (
 	"encoding/csv"
 	"fmt"
 	"image/color"
-	"log"
 	"os"
 	"strconv"
 
@@ -14,16 +12,8 @@ import (
 	"gonum.org/v1/plot/vg"
 )
 
-func main() {
-	if len(os.Args) != 3 {
-		log.Fatal("usage: plot keys.csv keys.svg")
-	}
-	if err := draw(os.Args[1], os.Args[2]); err != nil {
-		log.Fatal(err)
-	}
-}
-
-func draw(from, to string) error {
+// drawKeys draws what TestSimulation counted.
+func drawKeys(from, to string) error {
 	mean, peak, err := read(from)
 	if err != nil {
 		return err
