@@ -37,6 +37,7 @@ func TestCaddy(t *testing.T) { testProxy(t, "caddy", startCaddy) }
 type world struct {
 	cluster *kubejwttest.Cluster
 	proxy   string // address
+	host    string // that requests name
 	asked   *recorder
 }
 
@@ -44,20 +45,14 @@ type world struct {
 type start func(t *testing.T, binary, config string) *exec.Cmd
 
 func testProxy(t *testing.T, name string, start start) {
-	binary, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("CI") == "true" || os.Getenv("KUBEJWT_REQUIRE_PROXIES") == "1" {
-			t.Fatalf("%v: apt-get install %s", err, name)
-		}
-		t.Skipf("%v: to run this test, apt-get install %s", err, name)
-	}
-	kubejwt := build(t)
+	binary, kubejwt := need(t, name), build(t)
 	t.Run("working", func(t *testing.T) {
 		w := newWorld(t, kubejwt, binary, start, true)
 		t.Run("identity", w.testIdentity)
 		t.Run("verdicts", w.testVerdicts)
 		t.Run("spoofed identity", w.testSpoofedIdentity)
 		t.Run("spoofed policy", w.testSpoofedPolicy)
+		t.Run("any host", w.testAnyHost)
 	})
 	t.Run("API server down from the start", func(t *testing.T) {
 		w := newWorld(t, kubejwt, binary, start, false)
@@ -67,8 +62,34 @@ func testProxy(t *testing.T, name string, start start) {
 	})
 }
 
-func newWorld(t *testing.T, kubejwt, binary string, start start, available bool) *world {
+// A site that has a name, as in a deployment.
+func TestCaddyNamed(t *testing.T) {
+	binary, kubejwt := need(t, "caddy"), build(t)
+	const host = "data-store.example"
+	w := newWorld(t, kubejwt, binary, startCaddy, true, "http://:8000", "http://"+host+":8000")
+	w.host = host
+	w.testVerdicts(t)
+	w.testIdentity(t)
+}
+
+// Whoever else answers in kubejwt's place lets nobody through.
+func TestCaddyAlone(t *testing.T) {
+	binary, kubejwt := need(t, "caddy"), build(t)
+	empty := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer empty.Close()
+	w := newWorld(t, kubejwt, binary, startCaddy, true, "127.0.0.1:8080", empty.Listener.Addr().String())
+	for _, headers := range [][]string{nil, {w.bearer(good)}, {"Kubejwt-Username: system:serviceaccount:shop:api"}} {
+		if status, _ := w.call(t, "GET / HTTP/1.1", headers...); status != http.StatusServiceUnavailable {
+			t.Errorf("%.40q: status %d: want 503", headers, status)
+		}
+	}
+}
+
+// newWorld starts a proxy with its configuration, in which some texts are
+// replaced: each is followed by what takes its place.
+func newWorld(t *testing.T, kubejwt, binary string, start start, available bool, replace ...string) *world {
 	w := &world{cluster: kubejwttest.NewCluster(t), proxy: freeAddress(t)}
+	w.host = w.proxy
 	w.cluster.SetAvailable(available)
 	service := httptest.NewServer(http.HandlerFunc(echo))
 	t.Cleanup(service.Close)
@@ -78,9 +99,13 @@ func newWorld(t *testing.T, kubejwt, binary string, start start, available bool)
 	if err != nil {
 		t.Fatal(err)
 	}
-	here := strings.NewReplacer("127.0.0.1:8000", w.proxy, "127.0.0.1:8080", w.asked.address, "127.0.0.1:8001", freeAddress(t), "127.0.0.1:9000", service.Listener.Addr().String())
+	port := func(address string) string { return address[strings.LastIndexByte(address, ':'):] }
+	inner := freeAddress(t)
+	asWritten := strings.NewReplacer(replace...).Replace(string(config))
+	here := strings.NewReplacer("127.0.0.1:8000", w.proxy, "127.0.0.1:8080", w.asked.address, "127.0.0.1:8001", inner, "127.0.0.1:9000", service.Listener.Addr().String(),
+		":8000 {", port(w.proxy)+" {", ":8001 {", port(inner)+" {")
 	path := filepath.Join(t.TempDir(), "config")
-	if err := os.WriteFile(path, []byte(here.Replace(string(config))), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte(here.Replace(asWritten)), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	run(t, start(t, binary, path))
@@ -119,6 +144,19 @@ func run(t *testing.T, command *exec.Cmd) {
 			t.Logf("%s said:\n%s", command.Path, said.String())
 		}
 	})
+}
+
+// need finds a proxy, or skips the test.
+func need(t *testing.T, name string) (binary string) {
+	t.Helper()
+	binary, err := exec.LookPath(name)
+	if err != nil {
+		if os.Getenv("CI") == "true" || os.Getenv("KUBEJWT_REQUIRE_PROXIES") == "1" {
+			t.Fatalf("%v: apt-get install %s", err, name)
+		}
+		t.Skipf("%v: to run this test, apt-get install %s", err, name)
+	}
+	return binary
 }
 
 func build(t *testing.T) string {
@@ -208,7 +246,7 @@ func (w *world) call(t *testing.T, line string, headers ...string) (status int, 
 		body = "the body"
 		headers = append(headers, fmt.Sprintf("Content-Length: %d", len(body)))
 	}
-	headers = append([]string{line, "Host: " + w.proxy}, headers...)
+	headers = append([]string{line, "Host: " + w.host}, headers...)
 	if _, err := io.WriteString(conn, strings.Join(headers, "\r\n")+"\r\n\r\n"+body); err != nil {
 		t.Fatal(err)
 	}
@@ -293,6 +331,19 @@ func (w *world) testVerdicts(t *testing.T) {
 	}
 	if status, _ := w.call(t, "GET /_kubejwt HTTP/1.1"); status/100 != 4 {
 		t.Errorf("a client reaches the auth location: status %d", status)
+	}
+}
+
+// A client that names another host than the proxy expects gets no further.
+func (w *world) testAnyHost(t *testing.T) {
+	defer func(host string) { w.host = host }(w.host)
+	for _, w.host = range []string{"localhost", "data-store.example", "127.0.0.1.", "kubejwt", "[::1]:8001"} {
+		if status, _ := w.call(t, "GET / HTTP/1.1"); status != http.StatusUnauthorized {
+			t.Errorf("%s, no token: status %d: want 401", w.host, status)
+		}
+		if status, seen := w.call(t, "GET / HTTP/1.1", w.bearer(good)); status != http.StatusOK || identity(seen)["kubejwt-namespace"] != "shop" {
+			t.Errorf("%s, a good token: status %d, the service was sent %v", w.host, status, seen)
+		}
 	}
 }
 
