@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -108,6 +109,9 @@ func (f *callFlags) check(args []string) (*url.URL, error) {
 	if f.interval < 0 || f.timeout <= 0 {
 		return nil, usagef("-interval %v, -timeout %v: want no negative times, and a timeout", f.interval, f.timeout)
 	}
+	if looksLikeToken(args[0]) {
+		return nil, usagef("the URL looks like it has a token in it, which servers and proxies log: give the file, with -token-file")
+	}
 	target, err := url.Parse(args[0])
 	if err != nil || target.Hostname() == "" || target.Scheme != "https" && target.Scheme != "http" || target.User != nil {
 		return nil, usagef("%s: want a URL as https://data-store.prod.svc/", quote(args[0]))
@@ -169,8 +173,10 @@ func callOnce(ctx context.Context, p process, client *http.Client, target *url.U
 	return response.StatusCode/100 == 2, nil
 }
 
-// printable is text without what a terminal would act on.
+// printable is text without what a terminal would act on, and without tokens: a
+// service may echo the one that it was sent.
 func printable(text string) string {
+	text = regexp.MustCompile(`eyJ[A-Za-z0-9_.-]+`).ReplaceAllLiteralString(text, withheld)
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
 			return r

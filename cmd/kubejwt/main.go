@@ -129,10 +129,10 @@ func (v verb) exit(ctx context.Context, p process, args []string) int {
 		fmt.Fprintf(p.stderr, "kubejwt %s: %s\nsee: kubejwt help %s\n", v.name, withhold(usage.text), v.name)
 		return exitUsage
 	case errors.Is(err, kubejwt.ErrKeysUnavailable):
-		fmt.Fprintf(p.stderr, "kubejwt %s: %s\n", v.name, inFlags(err.Error()))
+		fmt.Fprintf(p.stderr, "kubejwt %s: %s\n", v.name, withhold(inFlags(err.Error())))
 		return exitNoKeys
 	default:
-		fmt.Fprintf(p.stderr, "kubejwt %s: %s\n", v.name, inFlags(err.Error()))
+		fmt.Fprintf(p.stderr, "kubejwt %s: %s\n", v.name, withhold(inFlags(err.Error())))
 		return exitRefused
 	}
 }
@@ -176,10 +176,21 @@ func parse(flags *flag.FlagSet, args []string) (rest []string, err error) {
 			return nil, usagef("%s", err)
 		}
 		if flags.NArg() == 0 {
-			return rest, nil
+			return rest, refuseTokens(flags)
 		}
 		rest, args = append(rest, flags.Arg(0)), flags.Args()[1:]
 	}
+}
+
+// refuseTokens refuses a flag whose value is a token: an easy slip where a file
+// is wanted, and whatever can't use it would quote it.
+func refuseTokens(flags *flag.FlagSet) (err error) {
+	flags.Visit(func(f *flag.Flag) {
+		if looksLikeToken(f.Value.String()) {
+			err = usagef("-%s: its value looks like a token, and a token is read from a file, from standard input or, by verify, from an argument", f.Name)
+		}
+	})
+	return err
 }
 
 // list is a flag that may be given more than once.

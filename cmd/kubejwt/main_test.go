@@ -98,6 +98,74 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// A token in the place of a file or a URL is not printed.
+func TestTokenInTheWrongPlace(t *testing.T) {
+	token := kubejwttest.NewCluster(t).Mint(caller)
+	const host = "https://127.0.0.1:1/"
+	trusted := []string{"-issuer", recordedIssuer, "-audience", "data-store"}
+	with := func(verb string, more ...string) []string { return append(append([]string{verb}, trusted...), more...) }
+	serve := func(more ...string) []string {
+		return with("serve", append(more, "-policy", "a=a/b", "-listen", "256.0.0.1:0")...)
+	}
+	for _, args := range [][]string{
+		with("verify", "-key-file", token, token),
+		with("verify", "-token-file", token),
+		with("verify", "-ca-file", token, "-jwks-url", host, token),
+		with("verify", "-bearer-token-file", token, "-jwks-url", host, token),
+		with("verify", "-jwks-url", host+token, token),
+		with("verify", "-discovery-url", host+token, token),
+		with("verify", "-at", token, token),
+		with("verify", "-audience", token, "-key-file", recordings+"/sa.pub", token),
+		with("verify", "-nonsense="+token),
+		serve("-key-file", token),
+		serve("-snapshot-file", token),
+		serve("-policy", token),
+		serve("-key-file", recordings+"/sa.pub", token),
+		{"call", "-token-file", token, host},
+		{"call", "-token-file", "token", host + "?token=" + token},
+		{"call", "-token-file", "token", "-ca-file", token, host},
+		{token},
+	} {
+		r := kubejwtWith(t, "", args...)
+		if r.exit != exitUsage || strings.Contains(r.out+r.errOut, token[:20]) || strings.Contains(r.out+r.errOut, token[len(token)-20:]) {
+			t.Errorf("%.60q: exit status %d: want %d, and nothing of the token\n%s%s", args, r.exit, exitUsage, r.out, r.errOut)
+		}
+	}
+	var out, errOut bytes.Buffer
+	exit := run(t.Context(), process{nil, &out, &errOut, []string{"KUBEJWT_KEY_FILE=" + token}}, serve())
+	if exit != exitUsage || strings.Contains(out.String()+errOut.String(), token[:20]) {
+		t.Errorf("in the environment: exit status %d: want %d, and nothing of the token\n%s%s", exit, exitUsage, out.String(), errOut.String())
+	}
+}
+
+// Colours are for terminals, and for those who want them.
+func TestColours(t *testing.T) {
+	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer terminal.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	for _, tt := range []struct {
+		name    string
+		p       process
+		colours bool
+	}{
+		{"a terminal", process{stdout: terminal}, true},
+		{"a terminal, NO_COLOR", process{stdout: terminal, environ: []string{"NO_COLOR=1"}}, false},
+		{"a device that is none", process{stdout: null}, false},
+		{"a pipe", process{stdout: new(bytes.Buffer)}, false},
+	} {
+		if got := newPalette(tt.p) != (palette{}); got != tt.colours {
+			t.Errorf("%s: colours %t: want %t", tt.name, got, tt.colours)
+		}
+	}
+}
+
 func TestVersion(t *testing.T) {
 	kubejwtWith(t, "", "version").mustSay(t, exitOK, "kubejwt ", "built with go1.")
 }

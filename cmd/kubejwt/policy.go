@@ -65,7 +65,7 @@ func setFromEnvironment(flags *flag.FlagSet, environ []string) error {
 			values = strings.Fields(value)
 		}
 		for _, one := range values {
-			if err := f.Value.Set(one); err != nil {
+			if err := flags.Set(f.Name, one); err != nil {
 				return usagef("%s: %s: %v", name, quote(one), err)
 			}
 		}

@@ -108,7 +108,7 @@ func runServe(ctx context.Context, p process, flags *flag.FlagSet, args []string
 	if len(rest) > 0 {
 		return usagef("it takes no arguments, and got %s", quote(rest[0]))
 	}
-	if err := setFromEnvironment(flags, p.environ); err != nil {
+	if err := errors.Join(setFromEnvironment(flags, p.environ), refuseTokens(flags)); err != nil {
 		return err
 	}
 	logger, err := f.logger(p)
@@ -146,6 +146,11 @@ func (f *serveFlags) build(logger *slog.Logger) (*kubejwt.Verifier, error) {
 	for _, audience := range f.audiences {
 		if !isHeaderText(audience) {
 			return nil, usagef("-audience %s: it has to fit into a header: printable ASCII", quote(audience))
+		}
+	}
+	for name, address := range map[string]string{"-listen": f.listen, "-debug-listen": f.debugListen} {
+		if _, _, err := net.SplitHostPort(address); err != nil && address != "off" {
+			return nil, usagef("%s %s: want an address as 127.0.0.1:8080", name, quote(address))
 		}
 	}
 	if len(f.policies) == 0 {
@@ -261,6 +266,11 @@ func newGuard(all *kubejwt.Verifier, list policies) (*guard, error) {
 // for /auth/a/../b with the way to /auth/b.
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
+	if r.ContentLength != 0 {
+		// Nobody reads the body, and to keep the connection net/http would,
+		// before it answers.
+		w.Header().Set("Connection", "close")
+	}
 	path := r.URL.EscapedPath()
 	switch path {
 	case "/healthz":

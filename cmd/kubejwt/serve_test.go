@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -240,6 +242,24 @@ func TestServeBinary(t *testing.T) {
 	}
 }
 
+// A client that announces a body and sends none is answered at once.
+func TestServeIgnoresBody(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	server := httptest.NewServer(newTestGuard(t, cluster, "-policy", "data-store=shop/api"))
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	fmt.Fprintf(conn, "POST /auth/data-store HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\nAuthorization: Bearer %s\r\n\r\n", cluster.Mint(caller))
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || response.StatusCode != http.StatusOK || !response.Close {
+		t.Errorf("%v, %v: want 200, and the end of the connection", response, err)
+	}
+}
+
 func TestServeUsage(t *testing.T) {
 	keys := recordings + "/sa.pub"
 	base := []string{"serve", "-issuer", recordedIssuer, "-audience", "data-store", "-key-file", keys, "-listen", "256.0.0.1:0"}
@@ -256,6 +276,8 @@ func TestServeUsage(t *testing.T) {
 		"for keys that are":      append(base, "-policy", "a=a/b", "-max-stale", "1h"),
 		"-audience is required":  {"serve", "-issuer", "i"},
 		"-key-file stands alone": append(base, "-policy", "a=a/b", "-in-cluster"),
+		"-listen \"nonsense\"":   append(base, "-policy", "a=a/b", "-listen", "nonsense"),
+		"-debug-listen \"80\"":   append(base, "-policy", "a=a/b", "-debug-listen", "80"),
 	} {
 		kubejwtWith(t, "", args...).mustSay(t, exitUsage, says)
 	}
@@ -306,6 +328,9 @@ func TestCall(t *testing.T) {
 		}
 		io.WriteString(w, "the data\x1b[2J "+strings.Repeat("x", maxBody))
 	})
+	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "you sent %v.", r.Header["Authorization"])
+	})
 	mux.Handle("/refuse", http.NotFoundHandler())
 	mux.Handle("/away", http.RedirectHandler("/data", http.StatusFound))
 	server := httptest.NewUnstartedServer(mux)
@@ -321,6 +346,7 @@ func TestCall(t *testing.T) {
 	if strings.Contains(r.out, "\x1b") {
 		t.Error("an escape sequence is printed")
 	}
+	call("/echo").mustSay(t, exitOK, "you sent [Bearer (withheld: it looks like a token)]")
 	call("/refuse").mustSay(t, 1, "404 Not Found")
 	call("/away").mustSay(t, 1, "302 Found")
 	call("/data", "-token-file", "/nonexistent").mustSay(t, 1, "/nonexistent")
