@@ -43,8 +43,8 @@ type Cluster struct {
 
 	mu        sync.Mutex // guards the rest
 	keys      []signingKey
-	signer    int // index in keys
-	mounted   []string
+	signer    int      // index in keys
+	mounted   []string // tokens that are or were in the folder
 	swaps     int
 	available bool
 	latency   time.Duration
@@ -143,7 +143,7 @@ func (c *Cluster) PublicKeysPEM() []byte {
 	defer c.mu.Unlock()
 	var out []byte
 	for _, key := range c.keys {
-		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: key.spki()})...)
+		out = append(out, key.publicPEM()...)
 	}
 	return out
 }
@@ -225,6 +225,17 @@ func newSigningKey(alg string) (signingKey, error) {
 	sum := sha256.Sum256(key.spki())
 	key.kid = base64.RawURLEncoding.EncodeToString(sum[:])
 	return key, nil
+}
+
+// signingKey is the one that signs now.
+func (c *Cluster) signingKey() signingKey {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.keys[c.signer]
+}
+
+func (k signingKey) publicPEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: k.spki()})
 }
 
 // spki is the DER SubjectPublicKeyInfo, of which Kubernetes derives the kid.

@@ -1,6 +1,8 @@
 package kubejwttest_test
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -45,6 +47,11 @@ func read(t *testing.T, name string) string {
 // get asks the cluster as a pod does.
 func get(t *testing.T, c *kubejwttest.Cluster, path, bearer string) (status int, header http.Header, body string) {
 	t.Helper()
+	return ask(t, c, http.MethodGet, path, "Bearer "+bearer)
+}
+
+func ask(t *testing.T, c *kubejwttest.Cluster, method, path, authorization string) (status int, header http.Header, body string) {
+	t.Helper()
 	ca, err := os.ReadFile(c.Folder() + "/ca.crt")
 	if err != nil {
 		t.Fatal(err)
@@ -52,12 +59,12 @@ func get(t *testing.T, c *kubejwttest.Cluster, path, bearer string) (status int,
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca)
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}}
-	request, err := http.NewRequest(http.MethodGet, c.Config("x").Issuer+path, nil)
+	request, err := http.NewRequest(method, c.Config("x").Issuer+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if bearer != "" {
-		request.Header.Set("Authorization", "Bearer "+bearer)
+	if authorization != "" {
+		request.Header.Set("Authorization", authorization)
 	}
 	response, err := client.Do(request)
 	if err != nil {
@@ -167,23 +174,44 @@ const recordedIssuer = "https://kubernetes.default.svc.cluster.local"
 
 func TestAPIServer(t *testing.T) {
 	c := kubejwttest.NewCluster(t)
+	first := mounted(t, c)
+	issuer := c.Config("x").Issuer
+	// internal/e2e asks a real API server the same.
 	for _, tt := range []struct {
-		path, bearer string
-		status       int
+		name, method, path, authorization string
+		status                            int
 	}{
-		{"/openid/v1/jwks", mounted(t, c), 200},
-		{"/openid/v1/jwks", "", 403},
-		{"/openid/v1/jwks", "rubbish", 401},
-		{"/openid/v1/jwks", c.Mint(kubejwttest.Token{})[1:], 401},
-		{"/openid/v1/jwks/foo", mounted(t, c), 404},
-		{"/", mounted(t, c), 404},
+		{"the mounted token", "GET", "/openid/v1/jwks", "Bearer " + first, 200},
+		{"a scheme in lower case", "GET", "/openid/v1/jwks", "bearer " + first, 200},
+		{"another account's token", "GET", "/openid/v1/jwks", "Bearer " + c.Mint(kubejwttest.Token{Namespace: "shop", Audiences: []string{"x", issuer}}), 200},
+		{"no token", "GET", "/openid/v1/jwks", "", 403},
+		{"no scheme", "GET", "/openid/v1/jwks", first, 403},
+		{"another scheme", "GET", "/openid/v1/jwks", "Basic YTpi", 403},
+		{"rubbish", "GET", "/openid/v1/jwks", "Bearer rubbish", 401},
+		{"a token for another audience", "GET", "/openid/v1/jwks", "Bearer " + c.Mint(kubejwttest.Token{}), 401},
+		{"a POST", "POST", "/openid/v1/jwks", "Bearer " + first, 403},
+		{"another path", "GET", "/openid/v1/jwks/foo", "Bearer " + first, 403},
+		{"another path, no token", "GET", "/openid/v1/jwks/foo", "", 403},
 	} {
-		if status, _, _ := get(t, c, tt.path, tt.bearer); status != tt.status {
-			t.Errorf("%s with %.8s…: status %d: want %d", tt.path, tt.bearer, status, tt.status)
+		if status, _, _ := ask(t, c, tt.method, tt.path, tt.authorization); status != tt.status {
+			t.Errorf("%s: status %d: want %d", tt.name, status, tt.status)
 		}
 	}
-	if c.Fetches() != 4 {
-		t.Errorf("%d fetches: want 4", c.Fetches())
+	if c.Fetches() != 9 {
+		t.Errorf("%d fetches: want 9", c.Fetches())
+	}
+	ours := "Bearer " + c.Mint(kubejwttest.Token{Audiences: []string{issuer}})
+	kids, err := kubejwt.ParsePublicKeys(c.PublicKeysPEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.RotateKey("ES256")
+	if status, _, _ := ask(t, c, "GET", "/openid/v1/jwks", ours); status != 200 {
+		t.Errorf("a token of a key that is still published: status %d: want 200", status)
+	}
+	c.DropKey(kids[0].KeyID)
+	if status, _, _ := ask(t, c, "GET", "/openid/v1/jwks", ours); status != 401 {
+		t.Errorf("a token of a dropped key: status %d: want 401", status)
 	}
 }
 
@@ -327,6 +355,17 @@ func TestMint(t *testing.T) {
 	}
 }
 
+// A good token may have claims of its own.
+func TestHandlerWithClaims(t *testing.T) {
+	c := kubejwttest.NewCluster(t)
+	v, err := kubejwt.New(c.Config("test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := kubejwttest.Token{Claims: map[string]any{"exp": time.Now().Add(2 * time.Hour).Unix(), "nbf": nil}}
+	kubejwttest.TestHandler(t, v.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), c, good)
+}
+
 // TestHandler finds fault with endpoints that let something through. It runs in
 // a process of its own, as it fails there.
 func TestHandlerFindsFault(t *testing.T) {
@@ -348,12 +387,58 @@ func TestHandlerFindsFault(t *testing.T) {
 			return v.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		},
 	}
+	// unless lets through what a Verifier does, and some tokens more.
+	unless := func(c *kubejwttest.Cluster, more func(r *http.Request, token []string) bool) http.Handler {
+		v, err := kubejwt.New(c.Config("test"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			segments := strings.Split(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "), ".")
+			if len(segments) == 3 && more(r, segments) {
+				return
+			}
+			v.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, r)
+		})
+	}
+	says := func(segment, text string) bool {
+		header, err := base64.RawURLEncoding.DecodeString(segment)
+		return err == nil && strings.Contains(string(header), text)
+	}
+	broken["alg none of a known kid"] = func(c *kubejwttest.Cluster) http.Handler {
+		kid := c.RotateKey("RS256")
+		return unless(c, func(_ *http.Request, token []string) bool {
+			return says(token[0], `"none"`) && says(token[0], kid)
+		})
+	}
+	broken["HS256 with the key of the kid"] = func(c *kubejwttest.Cluster) http.Handler {
+		kid := c.RotateKey("RS256")
+		all := c.PublicKeysPEM()
+		own := all[strings.LastIndex(string(all), "-----BEGIN"):]
+		return unless(c, func(_ *http.Request, token []string) bool {
+			mac := hmac.New(sha256.New, own)
+			mac.Write([]byte(token[0] + "." + token[1]))
+			return says(token[0], `"HS256"`) && says(token[0], kid) && token[2] == base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+		})
+	}
+	broken["what it remembers without the signature"] = func(c *kubejwttest.Cluster) http.Handler {
+		seen := make(map[string]bool)
+		return unless(c, func(_ *http.Request, token []string) bool {
+			signed := token[0] + "." + token[1]
+			known := seen[signed]
+			seen[signed] = true
+			return known
+		})
+	}
 	if name := os.Getenv(variable); name != "" {
 		c := kubejwttest.NewCluster(t)
 		kubejwttest.TestHandler(t, broken[name](c), c, kubejwttest.Token{})
 		return
 	}
-	for name, failures := range map[string]int{"everything": 11, "nothing": 11, "extended": 1} {
+	for name, failures := range map[string]int{
+		"everything": 12, "nothing": 12, "extended": 1,
+		"alg none of a known kid": 1, "HS256 with the key of the kid": 1, "what it remembers without the signature": 3,
+	} {
 		command := exec.Command(os.Args[0], "-test.run=^TestHandlerFindsFault$", "-test.v")
 		command.Env = append(os.Environ(), variable+"="+name)
 		out, err := command.CombinedOutput()

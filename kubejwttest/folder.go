@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -16,11 +17,11 @@ const mountedLifetime = 3607 * time.Second
 // after RotateKey and when a fifth of the old one's life is left.
 func (c *Cluster) Folder() string { return c.folder }
 
-// mountedToken is the one that is in the folder now.
-func (c *Cluster) mountedToken() string {
+// wasMounted reports whether token is or was in the folder.
+func (c *Cluster) wasMounted(token string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.mounted[len(c.mounted)-1]
+	return slices.Contains(c.mounted, token)
 }
 
 // renewMounted does as kubelet does, until the Cluster is closed.

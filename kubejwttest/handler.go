@@ -18,9 +18,12 @@ import (
 // one thing, and must be answered with 401.
 func TestHandler(t *testing.T, h http.Handler, c *Cluster, good Token) {
 	t.Helper()
-	for _, bad := range c.badTokens(good) {
+	token := c.Mint(good)
+	for _, bad := range c.badTokens(good, token) {
 		t.Run(bad.name, func(t *testing.T) {
-			if code := call(h, "Bearer "+c.Mint(good)); code >= 400 {
+			// The very token that some bad ones are made of: a cache must not
+			// take them for it.
+			if code := call(h, "Bearer "+token); code >= 400 {
 				t.Fatalf("the good token is answered with status %d: want one below 400", code)
 			}
 			if code := call(h, bad.authorization); code != http.StatusUnauthorized {
@@ -45,18 +48,20 @@ type badToken struct {
 	authorization string
 }
 
-func (c *Cluster) badTokens(good Token) []badToken {
-	token := c.Mint(good)
+// badTokens are made of good, and some of a token that was minted of it.
+func (c *Cluster) badTokens(good Token, token string) []badToken {
+	key := c.signingKey()
 	header, rest, _ := strings.Cut(token, ".")
 	payload, _, _ := strings.Cut(rest, ".")
-	expired := good
-	expired.Lifetime = -time.Hour
+	anHourAgo := time.Now().Add(-time.Hour).Unix()
+	expired := good.with("iat", anHourAgo-3600).with("nbf", anHourAgo-3600).with("exp", anHourAgo)
 	claimed := func(name string, value any) string { return c.Mint(good.with(name, value)) }
 	return []badToken{
 		{"no token", "a request without a token", ""},
 		{"another scheme", "the token under another scheme", "Basic " + token},
-		{"alg none", "a token that says it is not signed", "Bearer " + encode(map[string]any{"alg": "none"}) + "." + payload + "."},
-		{"HS256 with the public key", "a token signed with the public key as a secret", "Bearer " + c.hs256(payload)},
+		{"alg none", "a token that says it is not signed", "Bearer " + encode(map[string]any{"alg": "none", "kid": key.kid}) + "." + payload + "."},
+		{"HS256 with the public key", "a token signed with the public key, in PEM, as a secret", "Bearer " + key.hs256(payload, key.publicPEM())},
+		{"HS256 with the public key in DER", "a token signed with the public key, in DER, as a secret", "Bearer " + key.hs256(payload, key.spki())},
 		{"wrong audience", "a token for another service", "Bearer " + claimed("aud", []string{"another-service"})},
 		{"wrong issuer", "a token that names another issuer", "Bearer " + claimed("iss", "https://another-cluster.example")},
 		{"expired", "a token that expired an hour ago", "Bearer " + c.Mint(expired)},
@@ -77,21 +82,16 @@ func (t Token) with(claim string, value any) Token {
 	return t
 }
 
-func (c *Cluster) hs256(payload string) string {
-	c.mu.Lock()
-	kid := c.keys[c.signer].kid
-	c.mu.Unlock()
-	signed := encode(map[string]any{"alg": "HS256", "kid": kid}) + "." + payload
-	mac := hmac.New(sha256.New, c.PublicKeysPEM())
+func (k signingKey) hs256(payload string, secret []byte) string {
+	signed := encode(map[string]any{"alg": "HS256", "kid": k.kid}) + "." + payload
+	mac := hmac.New(sha256.New, secret)
 	mac.Write([]byte(signed))
 	return signed + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
 // forge signs with a new key under the kid of the cluster's.
 func (c *Cluster) forge(good Token) string {
-	c.mu.Lock()
-	key := c.keys[c.signer]
-	c.mu.Unlock()
+	key := c.signingKey()
 	forger, err := newSigningKey(key.alg)
 	if err != nil {
 		panic("kubejwttest: " + err.Error())

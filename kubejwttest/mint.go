@@ -33,10 +33,7 @@ type Token struct {
 // Mint returns a token that this cluster signs now, in the shape in which
 // kube-apiserver writes it.
 func (c *Cluster) Mint(t Token) string {
-	c.mu.Lock()
-	key := c.keys[c.signer]
-	c.mu.Unlock()
-	return key.mint(t, c.issuer)
+	return c.signingKey().mint(t, c.issuer)
 }
 
 func (k signingKey) mint(t Token, issuer string) string {

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"io"
 	"log"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -23,6 +24,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/kubejwt/kubejwt"
 )
 
 // newServer is the API server, as far as it has to do with keys.
@@ -36,9 +39,10 @@ func newServer(c *Cluster, certificate tls.Certificate) *http.Server {
 }
 
 // serveNetwork answers like a kube-apiserver with RBAC as it comes: keys for
-// service accounts only (401 for a bad token, 403 for none).
+// service accounts only (401 for a bad token, 403 for none, and 403 for whatever
+// else a service account may not do).
 func (c *Cluster) serveNetwork(w http.ResponseWriter, r *http.Request) {
-	answer, err := c.answer(r.Context(), r.URL.Path, r.Header.Get("Authorization"))
+	answer, err := c.answer(r, c.authenticate(r.Header.Get("Authorization")))
 	if err != nil {
 		panic(http.ErrAbortHandler) // breaks the connection off
 	}
@@ -57,7 +61,53 @@ type answer struct {
 
 var errUnavailable = errors.New("kubejwttest: the API server is not available")
 
-func (c *Cluster) answer(ctx context.Context, path, authorization string) (answer, error) {
+// user is whom the API server takes a caller for.
+type user int
+
+const (
+	anonymous user = iota
+	serviceAccount
+	nobody // the token is bad
+)
+
+// authenticate judges a bearer token as the API server does: any token of this
+// cluster that is meant for it will do, while its key is published.
+func (c *Cluster) authenticate(authorization string) user {
+	scheme, token, _ := strings.Cut(authorization, " ")
+	token = strings.TrimSpace(token)
+	if !strings.EqualFold(scheme, "Bearer") {
+		return anonymous
+	}
+	// What was mounted stays good, by any clock of a synctest bubble and after
+	// its key was dropped: a test that drops a key is about its service, and not
+	// about the minute that kubelet takes to mount another token.
+	if c.wasMounted(token) {
+		return serviceAccount
+	}
+	keys, err := kubejwt.ParsePublicKeys(c.PublicKeysPEM())
+	if err != nil {
+		panic("kubejwttest: " + err.Error()) // not of keys that were just made
+	}
+	v, err := kubejwt.New(kubejwt.Config{
+		Issuer:          c.issuer,
+		Audiences:       []string{c.issuer},
+		ServiceAccounts: []string{"*"},
+		MaxLifetime:     -1,
+		CacheSize:       -1,
+		Keys:            keys,
+		Logger:          slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		panic("kubejwttest: " + err.Error()) // not of these fields
+	}
+	if _, err := v.Verify(context.Background(), token); err != nil {
+		return nobody
+	}
+	return serviceAccount
+}
+
+func (c *Cluster) answer(r *http.Request, caller user) (answer, error) {
+	path := r.URL.Path
 	c.mu.Lock()
 	latency := c.latency
 	if path == jwksPath {
@@ -67,8 +117,8 @@ func (c *Cluster) answer(ctx context.Context, path, authorization string) (answe
 	if latency > 0 {
 		select {
 		case <-time.After(latency):
-		case <-ctx.Done():
-			return answer{}, ctx.Err()
+		case <-r.Context().Done():
+			return answer{}, r.Context().Err()
 		}
 	}
 	c.mu.Lock()
@@ -76,18 +126,14 @@ func (c *Cluster) answer(ctx context.Context, path, authorization string) (answe
 	switch {
 	case !c.available:
 		return answer{}, errUnavailable
-	case authorization == "":
-		return status(http.StatusForbidden, `forbidden: User \"system:anonymous\" cannot get path`), nil
-	case !slices.Contains(c.mounted, strings.TrimPrefix(authorization, "Bearer ")):
+	case caller == nobody:
 		return status(http.StatusUnauthorized, "Unauthorized"), nil
-	}
-	switch path {
-	case discoveryPath:
+	case caller == serviceAccount && r.Method == http.MethodGet && path == discoveryPath:
 		return c.discoveryDocument(), nil
-	case jwksPath:
+	case caller == serviceAccount && r.Method == http.MethodGet && path == jwksPath:
 		return c.jwks(), nil
 	default:
-		return status(http.StatusNotFound, "the server could not find the requested resource"), nil
+		return status(http.StatusForbidden, "forbidden: the user cannot do this on the path"), nil
 	}
 }
 
@@ -161,11 +207,11 @@ func (m inMemory) RoundTrip(r *http.Request) (*http.Response, error) {
 	if got := r.URL.Scheme + "://" + r.URL.Host; got != m.cluster.issuer {
 		return nil, errors.New("kubejwttest: no such host: " + r.URL.Host)
 	}
-	authorization := r.Header.Get("Authorization")
-	if authorization == "" {
-		authorization = m.cluster.mountedToken()
+	caller := serviceAccount
+	if authorization := r.Header.Get("Authorization"); authorization != "" {
+		caller = m.cluster.authenticate(authorization)
 	}
-	answer, err := m.cluster.answer(r.Context(), r.URL.Path, authorization)
+	answer, err := m.cluster.answer(r, caller)
 	if err != nil {
 		return nil, err
 	}

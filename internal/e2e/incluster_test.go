@@ -1,6 +1,9 @@
 package e2e
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -103,5 +106,42 @@ func TestInClusterWithoutAccess(t *testing.T) {
 			expectUnavailable(t, v, token, tt.want)
 			expectUnavailable(t, v, token, "ClusterRole system:service-account-issuer-discovery")
 		})
+	}
+}
+
+// The test kit's API server, which is asked the same in kubejwttest, answers
+// with these statuses too.
+func TestStatuses(t *testing.T) {
+	c := sharedCluster(t, "RS256")
+	account := c.serviceAccount(t, "api", "api")
+	token := c.mint(t, account, nil, time.Hour, issuer)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(must(os.ReadFile(c.caFile)))
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}}
+	for _, tt := range []struct {
+		name, method, path, authorization string
+		status                            int
+	}{
+		{"a service account's token", "GET", "/openid/v1/jwks", "Bearer " + token, 200},
+		{"a scheme in lower case", "GET", "/openid/v1/jwks", "bearer " + token, 200},
+		{"no token", "GET", "/openid/v1/jwks", "", 403},
+		{"no scheme", "GET", "/openid/v1/jwks", token, 403},
+		{"another scheme", "GET", "/openid/v1/jwks", "Basic YTpi", 403},
+		{"rubbish", "GET", "/openid/v1/jwks", "Bearer rubbish", 401},
+		{"a token for another audience", "GET", "/openid/v1/jwks", "Bearer " + c.mint(t, account, nil, time.Hour, service), 401},
+		{"a POST", "POST", "/openid/v1/jwks", "Bearer " + token, 403},
+		{"another path", "GET", "/openid/v1/jwks/foo", "Bearer " + token, 403},
+		{"another path, no token", "GET", "/openid/v1/jwks/foo", "", 403},
+	} {
+		request := must(http.NewRequestWithContext(t.Context(), tt.method, c.address()+tt.path, nil))
+		if tt.authorization != "" {
+			request.Header.Set("Authorization", tt.authorization)
+		}
+		response, err := client.Do(request)
+		noError(t, err)
+		response.Body.Close()
+		if response.StatusCode != tt.status {
+			t.Errorf("%s: status %d: want %d", tt.name, response.StatusCode, tt.status)
+		}
 	}
 }
