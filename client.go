@@ -149,15 +149,17 @@ func (t *Transport) authorize(request *http.Request) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(request.Header.Values("Authorization")) > 0 {
-		return nil, errors.New("the request has an Authorization header already")
-	}
 	if to := originOf(request.URL); to != origin {
 		// Only a client that follows a redirect sets Response.
 		if request.Response == nil {
 			return nil, fmt.Errorf("the token is for %s, and the request goes to %s", origin, to)
 		}
 		return request, nil
+	}
+	for name := range request.Header {
+		if strings.EqualFold(name, "Authorization") { // it is sent in any case of letters
+			return nil, errors.New("the request has an Authorization header already")
+		}
 	}
 	token, err := t.Source.Token()
 	if err != nil {
@@ -182,7 +184,7 @@ func parseOrigin(text string) (string, error) {
 	if err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return "", errors.New("the Origin is wrong: want scheme and host, as in https://data-store.prod.svc")
 	}
-	if u.Path != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.User != nil {
+	if u.Path != "" || u.RawQuery != "" || u.ForceQuery || strings.Contains(text, "#") || u.User != nil {
 		return "", errors.New("the Origin is wrong: want scheme, host and port alone: no path, query, fragment or user information")
 	}
 	return originOf(u), nil

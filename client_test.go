@@ -123,6 +123,7 @@ func TestTransport(t *testing.T) {
 		{"the origin in upper case", strings.ToUpper(home.URL[:4]) + home.URL[4:], "home got Bearer secret-token", ""},
 		{"another origin", foreign.URL, "", foreign.URL},
 		{"a redirect to another origin", home.URL + "?to=" + foreign.URL, "foreign got ", ""},
+		{"a redirect to another origin with a password", home.URL + "?to=" + strings.Replace(foreign.URL, "://", "://u:p@", 1), "foreign got Basic dTpw", ""},
 		{"a redirect to the origin", home.URL + "?to=" + home.URL, "home got Bearer secret-token", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -141,7 +142,7 @@ func TestTransport(t *testing.T) {
 			if err != nil || string(body) != tt.body {
 				t.Errorf("%q, %v: want %q", body, err, tt.body)
 			}
-			if response.Request.Header.Get("Authorization") != "" {
+			if strings.Contains(response.Request.Header.Get("Authorization"), "secret") {
 				t.Error("the request in the response has the token")
 			}
 		})
@@ -177,6 +178,7 @@ func TestTransportRefuses(t *testing.T) {
 		{name: "Origin with a path", transport: kubejwt.Transport{Source: secret, Origin: "https://a.example/x"}, want: "Origin"},
 		{name: "Origin with a slash", transport: kubejwt.Transport{Source: secret, Origin: "https://a.example/"}, want: "Origin"},
 		{name: "Origin with a query", transport: kubejwt.Transport{Source: secret, Origin: "https://a.example?x"}, want: "Origin"},
+		{name: "Origin with an empty fragment", transport: kubejwt.Transport{Source: secret, Origin: "https://a.example#"}, want: "Origin"},
 		{name: "Origin with a user", transport: kubejwt.Transport{Source: secret, Origin: "https://u@a.example"}, want: "Origin"},
 		{name: "Origin without a scheme", transport: kubejwt.Transport{Source: secret, Origin: "a.example"}, want: "Origin"},
 		{name: "Origin of another scheme", transport: kubejwt.Transport{Source: secret, Origin: "ftp://a.example"}, want: "Origin"},
@@ -184,6 +186,7 @@ func TestTransportRefuses(t *testing.T) {
 		{name: "another port", transport: kubejwt.Transport{Source: secret, Origin: "https://a.example"}, url: "https://a.example:8443/", want: "8443"},
 		{name: "a name that starts alike", transport: kubejwt.Transport{Source: secret, Origin: "https://a.example"}, url: "https://a.example.evil/", want: "evil"},
 		{name: "Authorization already", transport: kubejwt.Transport{Source: secret, Origin: "https://a.example"}, header: http.Header{"Authorization": {"Basic x"}}, want: "Authorization"},
+		{name: "authorization already", transport: kubejwt.Transport{Source: secret, Origin: "https://a.example"}, header: http.Header{"authorization": {"Basic x"}}, want: "Authorization"},
 		{name: "a Source that fails", transport: kubejwt.Transport{Source: failing{broken}, Origin: "https://a.example"}, want: "broken"},
 		{name: "a Source without a token", transport: kubejwt.Transport{Source: failing{nil}, Origin: "https://a.example"}, want: "Source"},
 	} {
