@@ -386,20 +386,22 @@ func (c *cluster) record(ctx context.Context, err error) {
 		c.counters.accepted.Add(1)
 		return
 	}
-	subject := ""
+	var reason, subject string
 	switch err := err.(type) {
 	case *InvalidTokenError:
 		c.counters.refuse(err.Reason)
-		subject = err.Subject
+		reason, subject = string(err.Reason), err.Subject
 	case *NotAllowedError:
 		c.counters.notAllowed.Add(1)
-		subject = err.Claims.Subject
+		reason, subject = "not_allowed", err.Claims.Subject
 	case *keysUnavailable:
 		c.counters.keysUnavailable.Add(1)
+		reason = "keys_unavailable"
 	default:
 		return // no token: nothing to tell
 	}
-	c.config.Logger.LogAttrs(ctx, slog.LevelDebug, "kubejwt: not accepted", slog.String("subject", subject), slog.Any("error", err))
+	c.config.Logger.LogAttrs(ctx, slog.LevelDebug, "kubejwt: not accepted",
+		slog.String("reason", reason), slog.String("subject", subject), slog.Any("error", err))
 }
 
 // Ready returns nil while v has keys that it trusts, of every member if it is

@@ -648,7 +648,7 @@ func TestRefusalsAreLogged(t *testing.T) {
 	token := k.Mint(wrong)
 	v.Verify(t.Context(), token)
 	v.Verify(t.Context(), k.Mint(kubejwttest.Token{Namespace: "evil", ServiceAccount: "api", Audiences: []string{"data-store"}}))
-	for _, want := range []string{"level=DEBUG", "wrong_audience", "subject=system:serviceaccount:shop:api", "subject=system:serviceaccount:evil:api"} {
+	for _, want := range []string{"level=DEBUG", "reason=wrong_audience", "reason=not_allowed", "subject=system:serviceaccount:shop:api", "subject=system:serviceaccount:evil:api"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log has no %q:\n%s", want, log.String())
 		}
