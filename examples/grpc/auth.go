@@ -1,5 +1,7 @@
-// Package grpc shows kubejwt at both ends of a gRPC call: [Verify] is the
-// server's interceptor, [Dial] the client's connection. Copy what you need.
+// Package grpc shows kubejwt at both ends of a gRPC call: [Verify] and
+// [VerifyStream] are the server's interceptors, [Dial] the client's connection.
+// Copy what you need; a server needs both interceptors, since each sees the
+// calls of its kind alone.
 package grpc
 
 import (
@@ -29,6 +31,25 @@ func Verify(v *kubejwt.Verifier) grpc.UnaryServerInterceptor {
 		return handler(kubejwt.NewContext(ctx, claims), req)
 	}
 }
+
+// VerifyStream is Verify for calls that are streams.
+func VerifyStream(v *kubejwt.Verifier) grpc.StreamServerInterceptor {
+	return func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		claims, err := v.Verify(stream.Context(), bearer(stream.Context()))
+		if err != nil {
+			return statusOf(err)
+		}
+		return handler(srv, verifiedStream{stream, kubejwt.NewContext(stream.Context(), claims)})
+	}
+}
+
+// verifiedStream is a stream whose context has the caller's Claims.
+type verifiedStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s verifiedStream) Context() context.Context { return s.ctx }
 
 // bearer is the token of a call, or "" if there is not exactly one.
 func bearer(ctx context.Context) string {

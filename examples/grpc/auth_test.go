@@ -28,11 +28,40 @@ type server struct {
 	healthpb.UnimplementedHealthServer
 }
 
-func (server) Check(ctx context.Context, _ *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
+var serving = &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_SERVING}
+
+func isAPI(ctx context.Context) error {
 	if claims, ok := kubejwt.FromContext(ctx); !ok || claims.Username() != "system:serviceaccount:shop:api" {
-		return nil, status.Error(codes.Internal, "no Claims in the context")
+		return status.Error(codes.Internal, "no Claims in the context")
 	}
-	return &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_SERVING}, nil
+	return nil
+}
+
+func (server) Check(ctx context.Context, _ *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
+	return serving, isAPI(ctx)
+}
+
+func (server) Watch(_ *healthpb.HealthCheckRequest, stream grpc.ServerStreamingServer[healthpb.HealthCheckResponse]) error {
+	if err := isAPI(stream.Context()); err != nil {
+		return err
+	}
+	return stream.Send(serving)
+}
+
+// call makes one call of each kind, which are to end alike.
+func call(t *testing.T, conn *grpc.ClientConn, want codes.Code) {
+	t.Helper()
+	client, request := healthpb.NewHealthClient(conn), new(healthpb.HealthCheckRequest)
+	if _, err := client.Check(t.Context(), request); status.Code(err) != want {
+		t.Errorf("a call: %v: want %v", err, want)
+	}
+	stream, err := client.Watch(t.Context(), request)
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != want {
+		t.Errorf("a stream: %v: want %v", err, want)
+	}
 }
 
 // certificate is one for 127.0.0.1, and the roots that vouch for it.
@@ -58,7 +87,7 @@ func TestCall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := grpc.NewServer(grpc.Creds(credentials.NewServerTLSFromCert(&cert)), grpc.UnaryInterceptor(auth.Verify(v)))
+	s := grpc.NewServer(grpc.Creds(credentials.NewServerTLSFromCert(&cert)), grpc.UnaryInterceptor(auth.Verify(v)), grpc.StreamInterceptor(auth.VerifyStream(v)))
 	healthpb.RegisterHealthServer(s, server{})
 	go s.Serve(listener)
 	defer s.Stop()
@@ -89,10 +118,7 @@ func TestCall(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			_, err = healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
-			if status.Code(err) != tt.code {
-				t.Errorf("%v: want %v", err, tt.code)
-			}
+			call(t, conn, tt.code)
 		})
 	}
 
@@ -101,7 +127,5 @@ func TestCall(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{}); status.Code(err) != codes.Unauthenticated {
-		t.Errorf("no token: %v: want Unauthenticated", err)
-	}
+	call(t, conn, codes.Unauthenticated) // without a token
 }
