@@ -99,28 +99,32 @@ func ExampleVerifier_Verify() {
 		log.Fatal(err)
 	}
 	defer cluster.Close()
-	v, err := kubejwt.New(cluster.Config("data-store"))
+	config := cluster.Config("data-store")
+	config.ServiceAccounts = []string{"shop/api"}
+	v, err := kubejwt.New(config)
 	if err != nil {
 		log.Fatal(err)
 	}
 
 	handler := func(w http.ResponseWriter, r *http.Request) {
 		claims, err := v.Verify(r.Context(), r.Header.Get("X-Client-Id")) // or v.VerifyRequest(r), for a bearer token
+		var notAllowed *kubejwt.NotAllowedError
 		switch {
+		case err == nil:
+			fmt.Fprintf(w, "hello, %s", claims.Username())
 		case errors.Is(err, kubejwt.ErrKeysUnavailable):
 			http.Error(w, "try again later", http.StatusServiceUnavailable)
-		case err != nil:
-			http.Error(w, "who are you?", http.StatusUnauthorized)
+		case errors.As(err, &notAllowed):
+			http.Error(w, "not you", http.StatusForbidden)
 		default:
-			fmt.Fprintf(w, "hello, %s", claims.Username())
+			http.Error(w, "who are you?", http.StatusUnauthorized)
 		}
 	}
 
-	for _, token := range []string{"rubbish", cluster.Mint(kubejwttest.Token{
-		Namespace:      "shop",
-		ServiceAccount: "api",
-		Audiences:      []string{"data-store"},
-	})} {
+	minted := func(account string) string {
+		return cluster.Mint(kubejwttest.Token{Namespace: "shop", ServiceAccount: account, Audiences: []string{"data-store"}})
+	}
+	for _, token := range []string{"rubbish", minted("web"), minted("api")} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("X-Client-Id", token)
 		w := httptest.NewRecorder()
@@ -129,6 +133,7 @@ func ExampleVerifier_Verify() {
 	}
 	// Output:
 	// 401 who are you?
+	// 403 not you
 	// 200 hello, system:serviceaccount:shop:api
 }
 

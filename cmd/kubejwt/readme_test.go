@@ -73,7 +73,7 @@ func showServe(t *testing.T, binary, text string) {
 	if len(shown) != 1 || curl == nil {
 		t.Fatalf("no serve with a curl in\n%s", text)
 	}
-	args := strings.Fields(strings.TrimPrefix(shown[0], goRun+" "))
+	args := strings.Fields(strings.ReplaceAll(strings.TrimPrefix(shown[0], goRun+" "), "'", ""))
 	for i := range args {
 		if strings.HasPrefix(args[i], "testdata/") {
 			args[i] = root + "/" + args[i]
