@@ -2,6 +2,7 @@ package kubejwt
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/sha256"
@@ -16,6 +17,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -135,8 +137,7 @@ func parseKeySet(data []byte) (*keySet, error) {
 }
 
 func parsePEM(data []byte) (PublicKeys, error) {
-	// pem.Decode skips a damaged block without a word, and a key with it.
-	begun := bytes.Count(append([]byte("\n"), data...), []byte("\n-----BEGIN "))
+	begun := countPEM(data)
 	var keys PublicKeys
 	for {
 		var block *pem.Block
@@ -159,6 +160,12 @@ func parsePEM(data []byte) (PublicKeys, error) {
 		return nil, errors.New("no key: want PEM blocks (an API server's sa.pub) or a JWKS (what it serves at /openid/v1/jwks)")
 	}
 	return keys, nil
+}
+
+// countPEM counts the blocks that begin in data. pem.Decode skips a damaged one
+// without a word.
+func countPEM(data []byte) int {
+	return bytes.Count(append([]byte("\n"), data...), []byte("\n-----BEGIN "))
 }
 
 func parseBlock(block *pem.Block) (crypto.PublicKey, error) {
@@ -441,8 +448,10 @@ func (s staticKeys) addStats(stats *Stats) { stats.KeyIDs = s.set.sortedIDs() }
 
 // fileKeys is the keyring of a KeyFile.
 type fileKeys struct {
-	file *reread.File[*keySet]
-	now  func() instant
+	file   *reread.File[*keySet]
+	now    func() instant
+	logger *slog.Logger
+	last   atomic.Pointer[keySet] // in use
 }
 
 // newFileKeys reads the file, which has to be in order at the start.
@@ -450,10 +459,16 @@ func newFileKeys(path KeyFile, logger *slog.Logger) (*fileKeys, error) {
 	if path == "" {
 		return nil, errors.New("a KeyFile without a path")
 	}
-	f := &fileKeys{reread.New(string(path), maxKeySetSize, rereadInterval, parseKeySet, logger), realClock}
-	if _, err := f.file.Get(); err != nil {
+	f := &fileKeys{
+		file:   reread.New(string(path), maxKeySetSize, rereadInterval, parseKeySet, logger),
+		now:    realClock,
+		logger: logger,
+	}
+	content, err := f.file.Get()
+	if err != nil {
 		return nil, err
 	}
+	f.last.Store(content.Value)
 	return f, nil
 }
 
@@ -464,7 +479,11 @@ func (f *fileKeys) current(context.Context) (view, error) {
 	}
 	goodAt := instant{mono: content.GoodAt, wall: content.GoodAt.Round(0)}
 	if f.now().since(goodAt) >= defaultMaxStale {
-		return view{}, &keysUnavailable{cause: fmt.Errorf("not in order for %v: %w", defaultMaxStale, content.Problem)}
+		problem := cmp.Or(content.Problem, errors.New("the clock was set, and the file not looked at since"))
+		return view{}, &keysUnavailable{cause: fmt.Errorf("not in order for %v: %w", defaultMaxStale, problem)}
+	}
+	if last := f.last.Load(); last != content.Value && f.last.CompareAndSwap(last, content.Value) && !content.Value.sameKeys(last) {
+		logChange(f.logger, last, content.Value)
 	}
 	return view{keySet: content.Value, trouble: content.Problem}, nil
 }

@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -209,6 +210,8 @@ func TestKeyFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		config := k.config
 		config.Keys = kubejwt.KeyFile(path)
+		logged := new(bytes.Buffer)
+		config.Logger = slog.New(slog.NewTextHandler(logged, nil))
 		v := mustNew(t, config)
 		verify := func(when string, token string, reason kubejwt.Reason) {
 			t.Helper()
@@ -232,6 +235,9 @@ func TestKeyFile(t *testing.T) {
 		writeFile(t, path, k.PublicKeysPEM())
 		time.Sleep(time.Second)
 		verify("the dropped key, remembered token", old, kubejwt.ReasonUnknownKey)
+		if n := strings.Count(logged.String(), "the key set changed"); n != 2 || !strings.Contains(logged.String(), `removed="[\"`+oldKey) {
+			t.Errorf("%d changes are logged, want 2:\n%s", n, logged)
+		}
 
 		if err := os.Truncate(path, 100); err != nil {
 			t.Fatal(err)
