@@ -121,6 +121,9 @@ func (r *remote) document(ctx context.Context, transport http.RoundTripper, caus
 			return "", "", fmt.Errorf("GET %s: %w", r.documentURL, err)
 		}
 	}
+	if ctx.Err() != nil {
+		return "", "", ctx.Err() // given up on: a later fetch may have read a newer document
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.namedURL = keysURL
@@ -254,12 +257,12 @@ func (r *remote) explainTransport(request *http.Request, err error) error {
 		return fmt.Errorf("GET %s: no answer within %v", request.URL, fetchTimeout)
 	case isUnknown:
 		return fmt.Errorf("GET %s: %w: is RemoteKeys.CAFile the CA of this server?", request.URL, unknown)
+	case r.transport != nil && tells(err, request):
+		return fmt.Errorf("GET %s: RemoteKeys.Transport failed, with an error that quotes the request or the answer", request.URL)
+	case r.transport != nil:
+		return fmt.Errorf("GET %s: RemoteKeys.Transport: %w", request.URL, err)
 	case isNetwork, isCertificate, isRecord, errors.Is(err, io.EOF):
 		return fmt.Errorf("GET %s: %w", request.URL, err)
-	case r.transport != nil && !tells(err, request):
-		return fmt.Errorf("GET %s: RemoteKeys.Transport: %w", request.URL, err)
-	case r.transport != nil:
-		return fmt.Errorf("GET %s: RemoteKeys.Transport failed, with an error that quotes the request or the answer", request.URL)
 	default:
 		return fmt.Errorf("GET %s: no answer in HTTP over TLS, from the server or a proxy on the way", request.URL)
 	}
@@ -301,10 +304,13 @@ func retryAfter(header http.Header) time.Duration {
 	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
 		return time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second
 	}
-	if date, err := http.ParseTime(value); err == nil {
-		return max(0, time.Until(date))
+	date, err := http.ParseTime(value)
+	if err != nil {
+		return 0
 	}
-	return 0
+	// One moment for all who were told of it: they don't come back at once.
+	after := max(0, time.Until(date))
+	return after + rand.N(after/5+minBackoff)
 }
 
 // maxAge reads Cache-Control (RFC 9111, section 5.2.2.1); negative if it does not say.
@@ -481,12 +487,13 @@ func mustOrigin(text string) string {
 // system's.
 func parseRoots(data []byte) (*x509.CertPool, error) {
 	pool := x509.NewCertPool()
-	found := 0
+	found, whole, begun := 0, 0, countPEM(data)
 	for {
 		var block *pem.Block
 		if block, data = pem.Decode(data); block == nil {
 			break
 		}
+		whole++
 		if block.Type != "CERTIFICATE" {
 			continue
 		}
@@ -496,6 +503,9 @@ func parseRoots(data []byte) (*x509.CertPool, error) {
 		}
 		pool.AddCert(certificate)
 		found++
+	}
+	if whole != begun {
+		return nil, fmt.Errorf("%d PEM blocks begin and %d are whole: is the file half-written?", begun, whole)
 	}
 	if found == 0 {
 		return nil, errors.New("no certificate in PEM")
