@@ -71,8 +71,8 @@
 //     idle service does not honour a key that was withdrawn meanwhile. While the
 //     origin is out of reach, the keys at hand serve at once, for
 //     RemoteKeys.MaxStale: a failure counts for eleven minutes, and a service
-//     that was idle for longer waits a second for an answer, in case the origin
-//     is back. After MaxStale the answer is ErrKeysUnavailable.
+//     that was idle for longer waits three seconds for an answer, in case the
+//     origin is back. After MaxStale the answer is ErrKeysUnavailable.
 //   - A token with an unknown kid, which would pass if the key were known,
 //     sets off a fetch: at once at first, and then with gaps of 10, 20, 40 and 60
 //     seconds while that brings nothing new. Nobody waits for a turn. A known

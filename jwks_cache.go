@@ -20,7 +20,7 @@ const (
 	defaultLife = 15 * time.Minute // without a max-age
 
 	fetchTimeout  = 10 * time.Second // a fetch in all, and so a caller's wait
-	shortPatience = time.Second      // of a caller, where the last fetch failed and the keys at hand will do
+	shortPatience = 3 * time.Second  // of a caller, where the last fetch failed and the keys at hand will do
 
 	minBackoff     = time.Second // grows threefold with each failure: twofold asks 40 % more of an origin that is down
 	maxBackoff     = 5 * time.Minute
@@ -137,11 +137,13 @@ func (c *jwksCache) current(ctx context.Context) (view, error) {
 	s, now := c.load(), c.now()
 	waited := false
 	switch age := now.since(s.fetchedAt); {
-	case s.keys != nil && age < s.refresh:
-		return s.view(now), nil
+	case s.keys != nil && s.err == nil && age < s.refresh:
+		return c.view(s, now), nil
 	case s.keys != nil && age < s.life, c.trusted(s, now) && s.failedLately(now):
-		c.start(now)
-		return s.view(now), nil
+		if c.retryIn(s, now) == 0 { // spares a lock
+			c.start(now)
+		}
+		return c.view(s, now), nil
 	default:
 		if f := c.start(now); f != nil {
 			waited = true
@@ -154,7 +156,7 @@ func (c *jwksCache) current(ctx context.Context) (view, error) {
 	if !c.trusted(s, now) {
 		return view{}, c.unavailable(s.err)
 	}
-	v := s.view(now)
+	v := c.view(s, now)
 	v.waited = waited
 	return v, nil
 }
@@ -166,7 +168,7 @@ func (c *jwksCache) current(ctx context.Context) (view, error) {
 func (c *jwksCache) again(ctx context.Context, seen view) (view, error) {
 	waited := seen.waited
 	if !waited {
-		if f := c.startOnDemand(c.now()); f != nil {
+		if f := c.startOnDemand(c.now(), seen); f != nil {
 			waited = true
 			if err := f.wait(ctx, nil); err != nil {
 				return view{}, c.unavailable(err)
@@ -177,7 +179,7 @@ func (c *jwksCache) again(ctx context.Context, seen view) (view, error) {
 	if s.err != nil || !c.trusted(s, now) {
 		return view{}, c.unavailable(s.err)
 	}
-	v := s.view(now)
+	v := c.view(s, now)
 	v.waited = waited
 	return v, nil
 }
@@ -209,11 +211,8 @@ func (s *cacheState) failedLately(now instant) bool {
 	return s.err != nil && now.since(s.failedAt) < failureCounts
 }
 
-func (s *cacheState) view(now instant) view {
-	v := view{keySet: s.keys, issuer: s.issuer, trouble: s.err}
-	if s.err != nil {
-		v.retry = s.retryIn(now)
-	}
+func (c *jwksCache) view(s *cacheState, now instant) view {
+	v := view{keySet: s.keys, issuer: s.issuer, trouble: s.err, retry: c.retryIn(s, now)}
 	if s.former != "" && now.since(s.formerSince) < formerIssuerLife {
 		v.formerIssuer = s.former
 	}
@@ -226,30 +225,34 @@ func (c *jwksCache) unavailable(cause error) error {
 		cause = errors.New("the keys at hand are older than RemoteKeys.MaxStale")
 	}
 	s, now := c.state.Load(), c.now()
-	return &keysUnavailable{cause: cause, retry: s.retryIn(now)}
+	return &keysUnavailable{cause: cause, retry: c.retryIn(s, now)}
 }
 
-// retryIn is how long to wait before the next attempt after a failure.
-func (s *cacheState) retryIn(now instant) time.Duration {
+// retryIn is how long to wait before the next attempt after a failure: never
+// long without keys to serve with, even if there were some when it failed.
+func (c *jwksCache) retryIn(s *cacheState, now instant) time.Duration {
 	if s.failed == 0 {
 		return 0
 	}
-	return max(0, s.backoff-now.since(s.failedAt))
+	backoff := s.backoff
+	if !c.trusted(s, now) {
+		backoff = min(backoff, maxBackoffCold)
+	}
+	return max(0, backoff-now.since(s.failedAt))
 }
 
-// load returns the state, at the first use with what the snapshot holds.
+// load returns the state, at the first use with what the snapshot holds. The
+// first of those who read it wins: a disk or a log that hangs holds no lock.
 func (c *jwksCache) load() *cacheState {
 	if s := c.state.Load(); s != nil {
 		return s
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.state.Load() == nil {
-		s := new(cacheState)
-		if c.snapshot != nil {
-			s = c.snapshot.load(c.now(), c.maxStale, c.logger)
-		}
-		c.state.Store(s)
+	s, tell := new(cacheState), func() {}
+	if c.snapshot != nil {
+		s, tell = c.snapshot.load(c.now(), c.maxStale, c.logger)
+	}
+	if c.state.CompareAndSwap(nil, s) {
+		tell()
 	}
 	return c.state.Load()
 }
@@ -263,7 +266,7 @@ func (c *jwksCache) start(now instant) *flight {
 	switch {
 	case c.flight != nil:
 		return c.flight
-	case s.retryIn(now) > 0:
+	case c.retryIn(s, now) > 0:
 		return nil
 	case s.keys != nil && s.err == nil && now.since(s.fetchedAt) < s.refresh:
 		return nil // another caller's fetch ended since this one looked
@@ -276,15 +279,17 @@ func (c *jwksCache) start(now instant) *flight {
 	}
 }
 
-// startOnDemand is start for an unknown kid.
-func (c *jwksCache) startOnDemand(now instant) *flight {
+// startOnDemand is start for a kid that is unknown in what was seen.
+func (c *jwksCache) startOnDemand(now instant, seen view) *flight {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.state.Load()
 	switch {
+	case s.keys != seen.keySet:
+		return nil // a fetch has ended since this one looked, and may have brought the key
 	case c.flight != nil:
 		return c.flight
-	case s.retryIn(now) > 0:
+	case c.retryIn(s, now) > 0:
 		return nil
 	case s.spacing > 0 && now.since(s.onDemandAt) < s.spacing:
 		c.throttled.Add(1)
@@ -308,6 +313,8 @@ func (c *jwksCache) takeOff(cause fetchCause) *flight {
 	go func() {
 		defer cancel()
 		defer giveUp.Stop() // not before: a log or a disk may hang in land
+		// Without effect but after a runtime.Goexit in a RoundTripper.
+		defer c.land(f, fetched{}, errors.New("the fetch ended without an answer"))
 		got, err := c.call(ctx, cause)
 		c.land(f, got, err)
 	}()
@@ -374,7 +381,7 @@ func (c *jwksCache) land(f *flight, got fetched, err error) {
 			"failures", next.failed, "retry_in", next.backoff, "keys_at_hand", next.keys != nil)
 		return
 	}
-	c.logSuccess(f.cause, last.keys, next)
+	c.logSuccess(f.cause, last, next)
 	if next.issuer != last.issuer {
 		c.logger.Info("kubejwt: the discovery document names the issuer", "issuer", next.issuer, "before", last.issuer)
 		c.learnt(next.issuer)
@@ -445,12 +452,15 @@ func (s *cacheState) afterSuccess(now instant, cause fetchCause, got fetched, ma
 }
 
 // logSuccess logs a fetch, and what is new: of keys in use, and of odd ones.
-func (c *jwksCache) logSuccess(cause fetchCause, last *keySet, next *cacheState) {
+func (c *jwksCache) logSuccess(cause fetchCause, last, next *cacheState) {
 	c.logger.Debug("kubejwt: fetched keys", "cause", string(cause), "keys", len(next.keys.keys), "life", next.life)
-	if !next.keys.sameKeys(last) {
-		c.logChange(last, next.keys)
+	if last.failed > 0 {
+		c.logger.Info("kubejwt: keys can be fetched again", "failures", last.failed)
 	}
-	if last != nil && slices.Equal(next.keys.dropped, last.dropped) {
+	if !next.keys.sameKeys(last.keys) {
+		logChange(c.logger, last.keys, next.keys)
+	}
+	if last.keys != nil && slices.Equal(next.keys.dropped, last.keys.dropped) {
 		return
 	}
 	for _, d := range next.keys.dropped {
@@ -458,7 +468,9 @@ func (c *jwksCache) logSuccess(cause fetchCause, last *keySet, next *cacheState)
 	}
 }
 
-func (c *jwksCache) logChange(last, next *keySet) {
+// logChange tells which keys a set has that the last one, nil if there was none,
+// had not, and the other way round.
+func logChange(logger *slog.Logger, last, next *keySet) {
 	var added, removed []string
 	for _, k := range next.keys {
 		if last == nil || !last.holds(k.id, k.fingerprint) {
@@ -472,7 +484,7 @@ func (c *jwksCache) logChange(last, next *keySet) {
 			}
 		}
 	}
-	c.logger.Info("kubejwt: the key set changed", "added", added, "removed", removed)
+	logger.Info("kubejwt: the key set changed", "added", added, "removed", removed)
 }
 
 func (c *jwksCache) addStats(s *Stats) {
@@ -483,7 +495,7 @@ func (c *jwksCache) addStats(s *Stats) {
 	s.UnknownKeyThrottled += c.throttled.Load()
 	s.LastError = state.err
 	if state.failed > 0 {
-		s.NextFetch = now.wall.Add(state.retryIn(now))
+		s.NextFetch = now.wall.Add(c.retryIn(state, now))
 	}
 	if state.keys == nil {
 		return

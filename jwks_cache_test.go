@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -229,12 +230,17 @@ func (s *story) mustAtOnce(token string) {
 	}
 }
 
+// settle lets a fetch in the background end.
+func (s *story) settle() {
+	time.Sleep(s.latency)
+	synctest.Wait()
+}
+
 // mustFetches wants n fetches since it was last asked, background ones
 // included.
 func (s *story) mustFetches(n int) {
 	s.t.Helper()
-	time.Sleep(s.latency) // the background's
-	synctest.Wait()
+	s.settle()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.asked != n {
@@ -301,6 +307,7 @@ func TestColdStartWithoutOrigin(t *testing.T) {
 			t.Errorf("%d attempts in an hour without keys", n)
 		}
 		s.recover()
+		s.latency = fetchTimeout - time.Second // for the first keys a caller waits as long as it takes
 		time.Sleep(maxBackoffCold)
 		s.mustKnow("old")
 		if err := s.verifier.Ready(t.Context()); err != nil {
@@ -333,6 +340,7 @@ func TestPrePublishedRotation(t *testing.T) {
 		s.busyFor(time.Hour, "old")
 		s.withdraw("old")
 		s.busyFor(2*time.Hour, "new")
+		s.settle() // the last of them may have set off a refresh
 		s.mustNotKnow("old")
 		if n := s.verifier.Stats().UnknownKeyFetches; n != 1 { // the withdrawn one's
 			t.Errorf("%d fetches on demand, want 1, for the withdrawn key", n)
@@ -570,6 +578,85 @@ func TestOutage(t *testing.T) {
 	})
 }
 
+// What a failure put off for long, while there were keys to serve with, is
+// hurried when there are none.
+func TestPauseEndsWithTrust(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.cache.maxStale = minMaxStale
+		s.mustKnow("old")
+		time.Sleep(minMaxStale - 25*time.Second)
+		s.failWith(&retryAfterError{errors.New("status 429"), maxRetryAfter})
+		s.mustKnowAtOnce("old")
+		s.mustFetches(2)
+		s.recover()
+		time.Sleep(26 * time.Second)
+		s.mustBeUnavailable("old")
+		if in := time.Until(s.verifier.Stats().NextFetch); in <= 0 || in > 4*time.Second {
+			t.Errorf("the next attempt in %v", in)
+		}
+		time.Sleep(4 * time.Second) // maxBackoffCold after the failure
+		s.mustKnow("old")
+	})
+}
+
+// A failure within the set's life is made good while nobody waits, and what is
+// known of failures ends with it.
+func TestFailureWithinTheLife(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.mustKnow("old")
+		s.failWith(errors.New("connection refused"))
+		for range 10 {
+			s.mustBeUnavailable(rand.Text())
+			time.Sleep(time.Minute)
+		}
+		s.recover()
+		time.Sleep(maxBackoff)
+		s.log.Reset()
+		s.mustKnowAtOnce("old")
+		s.settle()
+		if got := s.verifier.Stats(); got.LastError != nil || time.Until(got.NextFetch) < 40*time.Minute {
+			t.Errorf("Stats = %+v", got)
+		}
+		if text := s.log.String(); !strings.Contains(text, `level=INFO msg="kubejwt: keys can be fetched again"`) {
+			t.Errorf("the recovery is not told:\n%s", text)
+		}
+		// Neither failures nor fetches in the background delay one on demand.
+		s.mustFetches(s.fetches()) // what comes is counted from here
+		s.mustNotKnow(rand.Text())
+		s.mustFetches(1)
+		s.mustNotKnow(rand.Text())
+		s.mustFetches(0)
+
+		s.failWith(errors.New("connection refused"))
+		time.Sleep(maxSpacing)
+		s.mustBeUnavailable(rand.Text())
+		if failed := s.cache.state.Load().failed; failed != 1 {
+			t.Errorf("%d failures in a row, want 1", failed)
+		}
+	})
+}
+
+// A caller that saw the set before a fetch landed finds the key in the new one.
+func TestSetThatChangedMeanwhile(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.mustKnow("old")
+		seen, err := s.cache.current(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.publish("new")
+		time.Sleep(55 * time.Minute)
+		s.mustKnowAtOnce("old")
+		s.mustFetches(2)
+		began := time.Now()
+		got, err := s.cache.again(t.Context(), seen)
+		if err != nil || got.byID["new"] == nil || time.Since(began) != 0 {
+			t.Errorf("%v after %v: want the new set at once", err, time.Since(began))
+		}
+		s.mustFetches(0)
+	})
+}
+
 // While the origin fails, attempts grow apart; with keys at hand nobody waits.
 func TestOutageIsBackedOff(t *testing.T) {
 	tell(t, func(t *testing.T, s *story) {
@@ -760,6 +847,7 @@ func TestMaxStale(t *testing.T) {
 				time.Sleep(20 * time.Second)
 				s.mustKnowAtOnce("old")
 			}
+			s.settle() // the last of them may have set off a refresh
 			s.failWith(errors.New("connection refused"))
 			time.Sleep(minMaxStale)
 			s.mustBeUnavailable("old")
@@ -813,6 +901,21 @@ func TestPanicInAFetch(t *testing.T) {
 	})
 }
 
+// A test double that calls t.Fatal ends the goroutine of the fetch.
+func TestGoexitInAFetch(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.answerWith(func(context.Context) (fetched, error) { runtime.Goexit(); return fetched{}, nil })
+		began := time.Now()
+		s.mustBeUnavailable("old")
+		if waited := time.Since(began); waited != s.latency {
+			t.Errorf("it waited for %v", waited)
+		}
+		s.recover()
+		time.Sleep(minBackoff)
+		s.mustKnow("old")
+	})
+}
+
 // A RoundTripper may ignore its context. Nobody waits for it longer, and what
 // it says in the end is not listened to.
 func TestFetchThatIgnoresItsContext(t *testing.T) {
@@ -857,6 +960,25 @@ func TestLogThatHangs(t *testing.T) {
 			t.Errorf("it waited for %v", waited)
 		}
 		s.mustKnowAtOnce("old")
+		close(log.release)
+	})
+}
+
+// Whoever reads the snapshot holds no lock while it tells.
+func TestLogThatHangsOverASnapshot(t *testing.T) {
+	folder := t.TempDir()
+	tell(t, func(t *testing.T, s *story) {
+		s.keepsSnapshot(folder)
+		s.mustKnow("old")
+		log := hangingLog{slog.DiscardHandler, make(chan struct{})}
+		s.cache.logger = slog.New(log)
+		s.restart()
+		go s.verify(s.mint("old"))
+		synctest.Wait()
+		if ids := s.verifier.Stats().KeyIDs; !slices.Equal(ids, []string{"old"}) {
+			t.Errorf("KeyIDs = %q", ids)
+		}
+		s.mustKnow("old")
 		close(log.release)
 	})
 }
@@ -945,8 +1067,7 @@ func TestKeyEventsAreLogged(t *testing.T) {
 	tell(t, func(t *testing.T, s *story) {
 		mustLog := func(lines ...string) {
 			t.Helper()
-			time.Sleep(s.latency)
-			synctest.Wait()
+			s.settle()
 			text := s.log.String()
 			s.log.Reset()
 			for _, line := range lines {
@@ -991,8 +1112,7 @@ func TestKeyEventsAreLogged(t *testing.T) {
 		refresh()
 		mustLog(line)
 		refresh()
-		time.Sleep(s.latency)
-		synctest.Wait()
+		s.settle()
 		if strings.Contains(s.log.String(), "a key is not used") {
 			t.Errorf("told twice:\n%s", s.log)
 		}

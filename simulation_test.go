@@ -125,7 +125,7 @@ func (m *member) due() time.Time {
 	case s == nil:
 		return now
 	case s.failed > 0:
-		return now.Add(s.retryIn(m.cache.now()))
+		return now.Add(m.cache.retryIn(s, m.cache.now()))
 	default:
 		return later(now, s.fetchedAt.mono.Add(s.refresh))
 	}

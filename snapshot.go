@@ -39,17 +39,20 @@ type snapshotKey struct {
 }
 
 // load returns the state that the file holds, as one past its life so that a
-// fetch is tried before it is used, or an empty state if the file does not fit.
-func (f *snapshotFile) load(now instant, maxStale time.Duration, logger *slog.Logger) *cacheState {
+// fetch is tried before it is used, or an empty state if the file does not fit;
+// and what logs that.
+func (f *snapshotFile) load(now instant, maxStale time.Duration, logger *slog.Logger) (state *cacheState, tell func()) {
 	state, err := f.read(now, maxStale)
-	if err == nil {
-		logger.Info("kubejwt: starting with the keys of the snapshot", "file", f.path, "fetched_at", state.fetchedAt.wall)
-		return state
+	switch {
+	case err == nil:
+		return state, func() {
+			logger.Info("kubejwt: starting with the keys of the snapshot", "file", f.path, "fetched_at", state.fetchedAt.wall)
+		}
+	case errors.Is(err, os.ErrNotExist):
+		return new(cacheState), func() {}
+	default:
+		return new(cacheState), func() { logger.Warn("kubejwt: the snapshot is not used", "file", f.path, "why", err) }
 	}
-	if !errors.Is(err, os.ErrNotExist) {
-		logger.Warn("kubejwt: the snapshot is not used", "file", f.path, "why", err)
-	}
-	return new(cacheState)
 }
 
 func (f *snapshotFile) read(now instant, maxStale time.Duration) (*cacheState, error) {
@@ -76,7 +79,7 @@ func (f *snapshotFile) read(now instant, maxStale time.Duration) (*cacheState, e
 		return nil, errors.New("it is from another URL")
 	case s.RootsSHA256 != f.roots():
 		return nil, errors.New("its origin was judged by other roots")
-	case age < 0:
+	case age < 0, s.FormerSince.After(now.wall):
 		return nil, errors.New("it is from the future")
 	case maxStale >= 0 && age >= maxStale:
 		return nil, errors.New("it is older than MaxStale")

@@ -56,7 +56,8 @@ func TestSnapshotOutlivesTheProcess(t *testing.T) {
 		}
 
 		time.Sleep(23 * time.Hour)
-		s.failWith(errors.New("connection refused"))
+		const pause = 5 * time.Second
+		s.failWith(&retryAfterError{errors.New("status 503"), pause})
 		s.restart()
 		if err := s.verifier.Ready(t.Context()); err != nil {
 			t.Errorf("Ready = %v", err)
@@ -69,7 +70,7 @@ func TestSnapshotOutlivesTheProcess(t *testing.T) {
 
 		s.recover()
 		s.rotate("old", "new")
-		time.Sleep(minBackoff)
+		time.Sleep(pause)
 		s.mustKnowAtOnce("old")
 		s.mustFetches(1)
 		s.mustKnowAtOnce("new")
@@ -78,6 +79,37 @@ func TestSnapshotOutlivesTheProcess(t *testing.T) {
 		s.failWith(errors.New("connection refused"))
 		s.mustKnow("new")
 		s.mustBeUnavailable("old")
+	})
+}
+
+// However young, a snapshot is not used before one fetch was tried.
+func TestSnapshotIsPastItsLife(t *testing.T) {
+	folder := t.TempDir()
+	tell(t, func(t *testing.T, s *story) {
+		s.keepsSnapshot(folder)
+		s.mustKnow("old")
+		s.mustFetches(1)
+		s.rotate("old", "new")
+		s.restart()
+		s.mustNotKnow("old")
+		s.mustFetches(1)
+		s.mustKnowAtOnce("new")
+	})
+}
+
+// Whoever writes last has the latest keys.
+func TestSnapshotOfAnEarlierFetch(t *testing.T) {
+	folder := t.TempDir()
+	tell(t, func(t *testing.T, s *story) {
+		f := s.keepsSnapshot(folder)
+		s.mustKnow("old")
+		earlier := s.cache.state.Load()
+		s.rotate("old", "new")
+		s.mustKnow("new")
+		s.cache.save(earlier, "")
+		if data, err := os.ReadFile(f.path); err != nil || !strings.Contains(string(data), `"kid":"new"`) {
+			t.Errorf("%s, %v: want the new key", data, err)
+		}
 	})
 }
 
@@ -96,6 +128,13 @@ func TestSnapshotThatDoesNotFit(t *testing.T) {
 		{"a key without kid", "damaged", func(_ *story, f *snapshotFile) { rewrite(f.path, `"kid":"old"`, `"kid":""`) }},
 		{"a member that is none of ours", "damaged", func(_ *story, f *snapshotFile) { rewrite(f.path, `{"issuer"`, `{"x":1,"issuer"`) }},
 		{"another issuer", "another issuer", func(_ *story, f *snapshotFile) { f.issuer = "https://another.example" }},
+		{"no issuer, where it is learnt", "another issuer", func(_ *story, f *snapshotFile) {
+			f.issuer = ""
+			rewrite(f.path, `"issuer":"`+storyIssuer+`"`, `"issuer":""`)
+		}},
+		{"an issuer of the future", "from the future", func(_ *story, f *snapshotFile) {
+			rewrite(f.path, `"formerSince":"0001`, `"formerSince":"2101`)
+		}},
 		{"another URL", "another URL", func(_ *story, f *snapshotFile) { f.url += "/" }},
 		{"other roots", "other roots", func(_ *story, f *snapshotFile) { f.roots = func() string { return digest([]byte("another CA")) } }},
 		{"from the future", "from the future", func(s *story, _ *snapshotFile) { s.wallAhead = -time.Second }},
