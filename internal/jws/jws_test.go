@@ -132,6 +132,29 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// r and s stand at full width: a signature without their leading zeros would be
+// a second spelling of it.
+func TestECDSAWidth(t *testing.T) {
+	s := signers(t)[3] // of P-521, where one in four has none but zeros in the first byte of both
+	key, _ := jws.NewKey(s.private.Public())
+	for {
+		token := s.sign(t, `{"alg":"ES512"}`, `{}`)
+		at := strings.LastIndex(token, ".") + 1
+		decoded, _ := base64.RawURLEncoding.DecodeString(token[at:])
+		if decoded[0] != 0 || decoded[s.width] != 0 {
+			continue
+		}
+		if err := verify(token, key); err != nil {
+			t.Errorf("at full width: %v", err)
+		}
+		short := append(decoded[1:s.width:s.width], decoded[s.width+1:]...)
+		if err := verify(token[:at]+encode(short), key); !errors.Is(err, jws.ErrSignature) {
+			t.Errorf("without leading zeros: %v", err)
+		}
+		return
+	}
+}
+
 // The other ECDSA signature of the same message is as good (there is no rule
 // of a low S), but r and s out of range are not.
 func TestECDSARange(t *testing.T) {
@@ -151,6 +174,16 @@ func TestECDSARange(t *testing.T) {
 			if err := with(bad[0], bad[1]); !errors.Is(err, jws.ErrSignature) {
 				t.Errorf("%s: r %v, s %v: %v", s.alg, bad[0], bad[1], err)
 			}
+		}
+	}
+}
+
+// A header segment has 8 KiB at most.
+func TestHeaderSize(t *testing.T) {
+	for size, want := range map[int]bool{8 << 10: true, 8<<10 + 2: false} {
+		header := encode(make([]byte, size*3/4))
+		if _, err := jws.Split(header + ".e30.AAAA"); len(header) < size || (err == nil) != want {
+			t.Errorf("%d bytes: %v: want it split %t", len(header), err, want)
 		}
 	}
 }

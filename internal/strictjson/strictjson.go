@@ -6,6 +6,7 @@
 package strictjson
 
 import (
+	"bytes"
 	"errors"
 
 	"github.com/go-json-experiment/json"
@@ -35,7 +36,7 @@ func UnmarshalClosed(data []byte, v any) error {
 }
 
 func unmarshal(data []byte, v any, opts ...json.Options) error {
-	if string(data) == "null" {
+	if string(bytes.Trim(data, " \t\r\n")) == "null" {
 		return errors.New("null instead of a value")
 	}
 	err := json.Unmarshal(data, v, opts...)

@@ -28,6 +28,7 @@ func TestUnmarshal(t *testing.T) {
 		{"another member, nested", `{"nested":{"other":1}}`, true, false},
 		{"a name in another case", `{"Name":"a"}`, true, false},
 		{"null", `null`, false, false},
+		{"null in white space", "\t null\r\n", false, false},
 		{"nothing", ``, false, false},
 		{"an array", `[]`, false, false},
 		{"a string", `"name"`, false, false},

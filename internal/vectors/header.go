@@ -18,6 +18,7 @@ func header() table {
 	rows := []row{
 		{name: "array", change: headerJSON(to(`["RS256"]`)), source: "G2.50", comment: "an array instead of an object"},
 		{name: "null", change: headerJSON(to(`null`)), source: "G2.51", comment: "null instead of an object"},
+		{name: "null_in_blanks", change: headerJSON(to("\t null\n")), source: "G2.51", comment: "null in white space instead of an object"},
 		{name: "string", change: headerJSON(to(`"RS256"`)), source: "G2.52", comment: "a string instead of an object"},
 		{name: "number", change: headerJSON(to(`1`)), source: "G2.52", comment: "a number instead of an object"},
 		{name: "empty_object", expect: badAlgorithm, change: headerJSON(to(`{}`)), source: "G2.53", comment: "no members: the alg is what is missing first"},

@@ -20,6 +20,7 @@ func utf16LE(s string) string {
 func payload() table {
 	rows := []row{
 		{name: "null", change: claimsJSON(to("null")), source: "G5.196", comment: "null instead of an object"},
+		{name: "null_in_blanks", change: claimsJSON(to(" null\r\n")), source: "G5.196", comment: "null in white space instead of an object"},
 		{name: "array", change: claimsJSON(to("[]")), source: "G5.197", comment: "an array instead of an object"},
 		{name: "array_of_object", change: claimsJSON(func(s string) string { return "[" + s + "]" }), source: "G5.197", comment: "the object inside an array"},
 		{name: "string", change: claimsJSON(to(`"x"`)), source: "G5.198", comment: "a string instead of an object"},
