@@ -163,10 +163,8 @@ func parsePEM(data []byte) (PublicKeys, error) {
 }
 
 // countPEM counts the blocks that begin in data. pem.Decode skips a damaged one
-// without a word.
-func countPEM(data []byte) int {
-	return bytes.Count(append([]byte("\n"), data...), []byte("\n-----BEGIN "))
-}
+// without a word, and one that does not begin a line, as after a byte order mark.
+func countPEM(data []byte) int { return bytes.Count(data, []byte("-----BEGIN ")) }
 
 func parseBlock(block *pem.Block) (crypto.PublicKey, error) {
 	var key crypto.PublicKey
@@ -280,18 +278,11 @@ func parseFetchedJWK(raw []byte) (*key, error) {
 	return k, nil
 }
 
-// jwk is a JSON Web Key as far as it matters here. The x5* members do not.
-type jwk struct {
-	Type       string   `json:"kty"`
-	KeyID      *string  `json:"kid"`
-	Use        *string  `json:"use"`
-	Algorithm  *string  `json:"alg"`
-	Operations []string `json:"key_ops"`
-	N          string   `json:"n"`
-	E          string   `json:"e"`
-	Curve      string   `json:"crv"`
-	X          string   `json:"x"`
-	Y          string   `json:"y"`
+// jwkHead is what tells whether a JSON Web Key is one for here at all.
+type jwkHead struct {
+	Type  string  `json:"kty"`
+	Curve string  `json:"crv"`
+	KeyID *string `json:"kid"`
 
 	Symmetric json.RawMessage `json:"k"`
 	D         json.RawMessage `json:"d"`
@@ -303,13 +294,39 @@ type jwk struct {
 	Others    json.RawMessage `json:"oth"`
 }
 
-func (j *jwk) isPrivate() bool {
-	for _, member := range []json.RawMessage{j.D, j.P, j.Q, j.DP, j.DQ, j.QI, j.Others} {
-		if member != nil {
-			return true
-		}
+// check lets known public keys pass, and nothing else.
+func (h *jwkHead) check() error {
+	private := [][]byte{h.D, h.P, h.Q, h.DP, h.DQ, h.QI, h.Others}
+	switch {
+	case h.Symmetric != nil || h.Type == "oct":
+		return errors.New("a symmetric key, which anybody who verifies could sign with")
+	case slices.ContainsFunc(private, func(member []byte) bool { return member != nil }):
+		return errors.New("a private key, which must stay with the API server")
+	case h.Type == "":
+		return errors.New("a key without kty")
+	case h.Type == "EC" && h.Curve == "":
+		return errors.New("an EC key without crv")
+	case h.Type == "EC" && !slices.Contains([]string{"P-256", "P-384", "P-521"}, h.Curve):
+		return errUnknownKeyType
+	case h.Type != "EC" && h.Type != "RSA":
+		return errUnknownKeyType
+	default:
+		return nil
 	}
-	return false
+}
+
+// jwk is a JSON Web Key of a known kind as far as it matters here. The x5*
+// members do not.
+type jwk struct {
+	Type       string   `json:"kty"`
+	Curve      string   `json:"crv"`
+	Use        *string  `json:"use"`
+	Algorithm  *string  `json:"alg"`
+	Operations []string `json:"key_ops"`
+	N          string   `json:"n"`
+	E          string   `json:"e"`
+	X          string   `json:"x"`
+	Y          string   `json:"y"`
 }
 
 // errUnknownKeyType is of a key that a later Kubernetes may sign with.
@@ -318,22 +335,25 @@ var errUnknownKeyType = errors.New("an unknown kty or crv")
 // parseJWK reads one key. With an error the PublicKey still has the KeyID, if
 // there was one.
 func parseJWK(raw []byte) (PublicKey, error) {
-	var j jwk
-	if err := strictjson.Unmarshal(raw, &j); err != nil {
+	var head jwkHead
+	if err := strictjson.Unmarshal(raw, &head); err != nil {
 		return PublicKey{}, err
 	}
 	var parsed PublicKey
-	if j.KeyID != nil {
-		parsed.KeyID = *j.KeyID
+	if head.KeyID != nil {
+		parsed.KeyID = *head.KeyID
 	}
 	if len(parsed.KeyID) > maxKeyID {
 		return PublicKey{}, fmt.Errorf("a kid of more than %d bytes", maxKeyID)
 	}
+	if err := head.check(); err != nil {
+		return parsed, err
+	}
+	var j jwk
+	if err := strictjson.Unmarshal(raw, &j); err != nil {
+		return parsed, err
+	}
 	switch {
-	case j.Symmetric != nil || j.Type == "oct":
-		return parsed, errors.New("a symmetric key, which anybody who verifies could sign with")
-	case j.isPrivate():
-		return parsed, errors.New("a private key, which must stay with the API server")
 	case j.Use != nil && *j.Use != "sig":
 		return parsed, errors.New("a key whose use is not sig")
 	case j.Operations != nil && !slices.Contains(j.Operations, "verify"):
@@ -364,8 +384,7 @@ func parseJWK(raw []byte) (PublicKey, error) {
 // canonical spelling: go-jose takes other spellings too, and gives up a good
 // key over an x5c that it can't read.
 func (j *jwk) minimal() ([]byte, error) {
-	switch j.Type {
-	case "RSA":
+	if j.Type == "RSA" {
 		n, err := decodeCanonical(j.N)
 		if err != nil || n[0] == 0 {
 			return nil, errors.New("an RSA key whose n is missing or not canonical")
@@ -375,21 +394,13 @@ func (j *jwk) minimal() ([]byte, error) {
 			return nil, errors.New("an RSA key whose e is missing, not canonical or too large")
 		}
 		return json.Marshal(map[string]string{"kty": j.Type, "n": j.N, "e": j.E})
-	case "EC":
-		if !slices.Contains([]string{"P-256", "P-384", "P-521"}, j.Curve) {
-			return nil, errUnknownKeyType
-		}
-		_, errX := decodeCanonical(j.X)
-		_, errY := decodeCanonical(j.Y)
-		if errX != nil || errY != nil {
-			return nil, errors.New("an EC key whose x or y is missing or not canonical")
-		}
-		return json.Marshal(map[string]string{"kty": j.Type, "crv": j.Curve, "x": j.X, "y": j.Y})
-	case "":
-		return nil, errors.New("a key without kty")
-	default:
-		return nil, errUnknownKeyType
 	}
+	_, errX := decodeCanonical(j.X)
+	_, errY := decodeCanonical(j.Y)
+	if errX != nil || errY != nil {
+		return nil, errors.New("an EC key whose x or y is missing or not canonical")
+	}
+	return json.Marshal(map[string]string{"kty": j.Type, "crv": j.Curve, "x": j.X, "y": j.Y})
 }
 
 // decodeCanonical decodes base64url in its one spelling, and refuses nothing at
