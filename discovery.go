@@ -35,7 +35,8 @@ const (
 	podFolder = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 	maxBody        = 1 << 20
-	maxURL         = 2 << 10 // of a jwks_uri, which gets into errors
+	maxURL         = 2 << 10 // of a jwks_uri
+	maxShownURL    = 256     // of what errors quote of one
 	maxErrorText   = 512     // of a Transport's error, for the same reason
 	maxBearerSize  = 16 << 10
 	maxRootsSize   = 1 << 20
@@ -86,7 +87,7 @@ func (r *remote) fetch(ctx context.Context, cause fetchCause) (fetched, error) {
 		return fetched{}, err
 	}
 	if got.keys, err = parseFetchedJWKS(body); err != nil {
-		return fetched{}, fmt.Errorf("GET %s: %w", keysURL, err)
+		return fetched{}, fmt.Errorf("GET %s: %w", r.showText(keysURL), err)
 	}
 	got.maxAge = maxAge(header)
 	return got, nil
@@ -143,9 +144,9 @@ func (r *remote) namedJWKS(uri string) (string, error) {
 		// bucket. It has the keys itself, behind the CA that the pod knows.
 		return r.origin + jwksPath, nil
 	case !valid:
-		return "", fmt.Errorf("its jwks_uri is %s: want an https URL of at most %d bytes", quote(uri), maxURL)
+		return "", fmt.Errorf("its jwks_uri is %s: want an https URL of at most %d bytes", r.showText(uri), maxURL)
 	case r.bearer != nil || r.transport != nil:
-		return "", fmt.Errorf("its jwks_uri %s is not on %s, and the credentials are for that alone: set RemoteKeys.JWKSURL", quote(uri), r.origin)
+		return "", fmt.Errorf("its jwks_uri %s is not on %s, and the credentials are for that alone: set RemoteKeys.JWKSURL", r.showText(uri), r.origin)
 	default:
 		return uri, nil
 	}
@@ -221,10 +222,10 @@ func (r *remote) get(ctx context.Context, transport http.RoundTripper, from stri
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody+1))
 	if err != nil {
-		return nil, nil, fmt.Errorf("GET %s: the answer broke off or took too long", from)
+		return nil, nil, fmt.Errorf("GET %s: the answer broke off or took too long", r.show(request.URL))
 	}
 	if len(body) > maxBody {
-		return nil, nil, fmt.Errorf("GET %s: more than %d bytes", from, maxBody)
+		return nil, nil, fmt.Errorf("GET %s: more than %d bytes", r.show(request.URL), maxBody)
 	}
 	return body, response.Header, nil
 }
@@ -245,6 +246,17 @@ func (r *remote) authorize(request *http.Request) error {
 	return nil
 }
 
+// show is a URL as errors may have it: what was configured as it stands, and
+// what a document named, which is somebody else's word, bounded and quoted.
+func (r *remote) show(u *url.URL) string { return r.showText(u.String()) }
+
+func (r *remote) showText(u string) string {
+	if u == r.documentURL || u == r.jwksURL || u == r.origin+jwksPath {
+		return u
+	}
+	return quoteUpTo(maxShownURL, u)
+}
+
 // explainTransport passes on the errors that hold nothing of the answer:
 // others quote what came.
 func (r *remote) explainTransport(request *http.Request, err error) error {
@@ -254,17 +266,18 @@ func (r *remote) explainTransport(request *http.Request, err error) error {
 	unknown, isUnknown := errors.AsType[x509.UnknownAuthorityError](err)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("GET %s: no answer within %v", request.URL, fetchTimeout)
+		return fmt.Errorf("GET %s: no answer within %v", r.show(request.URL), fetchTimeout)
 	case isUnknown:
-		return fmt.Errorf("GET %s: %w: is RemoteKeys.CAFile the CA of this server?", request.URL, unknown)
+		return fmt.Errorf("GET %s: %w: is RemoteKeys.CAFile the CA of this server?", r.show(request.URL), unknown)
 	case r.transport != nil && tells(err, request):
-		return fmt.Errorf("GET %s: RemoteKeys.Transport failed, with an error that quotes the request or the answer", request.URL)
+		return fmt.Errorf("GET %s: RemoteKeys.Transport failed, with an error that quotes the request or the answer", r.show(request.URL))
 	case r.transport != nil:
-		return fmt.Errorf("GET %s: RemoteKeys.Transport: %w", request.URL, err)
+		// Its text alone: an error of ours in it would pass for a verdict.
+		return fmt.Errorf("GET %s: RemoteKeys.Transport: %s", r.show(request.URL), err)
 	case isNetwork, isCertificate, isRecord, errors.Is(err, io.EOF):
-		return fmt.Errorf("GET %s: %w", request.URL, err)
+		return fmt.Errorf("GET %s: %w", r.show(request.URL), err)
 	default:
-		return fmt.Errorf("GET %s: no answer in HTTP over TLS, from the server or a proxy on the way", request.URL)
+		return fmt.Errorf("GET %s: no answer in HTTP over TLS, from the server or a proxy on the way", r.show(request.URL))
 	}
 }
 
@@ -277,7 +290,7 @@ func tells(err error, request *http.Request) bool {
 }
 
 func (r *remote) explainStatus(request *http.Request, response *http.Response) error {
-	err := fmt.Errorf("GET %s: status %d", request.URL, response.StatusCode)
+	err := fmt.Errorf("GET %s: status %d", r.show(request.URL), response.StatusCode)
 	sent := "no bearer token was sent"
 	if request.Header.Get("Authorization") != "" {
 		sent = "a bearer token was sent"

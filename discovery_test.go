@@ -395,7 +395,10 @@ func TestTransportErrors(t *testing.T) {
 		"a long story": {func(*http.Request) (*http.Response, error) {
 			return nil, errors.New(strings.Repeat("it broke ", 100))
 		}, "quotes the request"},
-		"too late": {func(*http.Request) (*http.Response, error) { return nil, context.DeadlineExceeded }, "no answer within"},
+		"an error of ours": {func(*http.Request) (*http.Response, error) { return nil, new(kubejwt.InvalidTokenError) }, "refused by rule"},
+		"another of ours":  {func(*http.Request) (*http.Response, error) { return nil, new(kubejwt.NotAllowedError) }, "not among"},
+		"cancelled":        {func(*http.Request) (*http.Response, error) { return nil, context.Canceled }, "canceled"},
+		"too late":         {func(*http.Request) (*http.Response, error) { return nil, context.DeadlineExceeded }, "no answer within"},
 		"a bad Location": {func(r *http.Request) (*http.Response, error) {
 			header := http.Header{"Location": {"http://[::" + secretText}}
 			return &http.Response{StatusCode: http.StatusFound, Header: header, Body: http.NoBody, Request: r}, nil
@@ -410,6 +413,10 @@ func TestTransportErrors(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		mustHoldNoSecret(t, fmt.Sprint(err))
+		_, isNotAllowed := errors.AsType[*kubejwt.NotAllowedError](err)
+		if reasonOf(err) != "" || isNotAllowed || errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v is more than ErrKeysUnavailable", name, err)
+		}
 	}
 }
 
@@ -717,6 +724,8 @@ func TestOddKeys(t *testing.T) {
 		{"a private prime", []map[string]any{odd(map[string]any{"p": secretText})}, "a private key"},
 		{"symmetric", []map[string]any{{"kty": "oct", "k": secretText, "kid": "odd"}}, "a symmetric key"},
 		{"unknown type", []map[string]any{{"kty": "AKP", "alg": "ML-DSA-44", "pub": secretText, "kid": "odd"}}, "an unknown kty"},
+		{"unknown type with other members", []map[string]any{{"kty": "AKP", "n": 5, "use": "enc", "kid": "odd"}}, "an unknown kty"},
+		{"a member of the wrong type", []map[string]any{odd(map[string]any{"n": 5})}, "/n has a value of the wrong type"},
 		{"for encryption", []map[string]any{odd(map[string]any{"use": "enc"})}, "use is not sig"},
 		{"of another alg", []map[string]any{odd(map[string]any{"alg": "RS512"})}, "alg is not RS256"},
 		{"small exponent", []map[string]any{odd(map[string]any{"e": "Aw"})}, ""},
@@ -808,6 +817,34 @@ func TestInClusterEnvironment(t *testing.T) {
 			if err != nil {
 				t.Errorf("%q, %q: %v", tt.host, tt.port, err)
 			}
+		}
+	}
+}
+
+// An issuer that is learnt is learnt from the document alone.
+func TestInClusterLearnsTheIssuer(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	server := newKeyServer(t, cluster)
+	inPod(t, server)
+	v := mustNewInCluster(t, kubejwt.Config{
+		Audiences: []string{"data-store"}, ServiceAccounts: []string{"*"},
+		Keys: kubejwt.RemoteKeys{CAFile: server.caFile, BearerTokenFile: server.tokenFile},
+	})
+	for _, tt := range []struct {
+		name string
+		iss  any
+		want kubejwt.Reason
+	}{
+		{"another", "https://another.example", kubejwt.ReasonWrongIssuer},
+		{"the document's", cluster.Config("x").Issuer, ""},
+		{"empty", "", kubejwt.ReasonWrongIssuer},
+		{"none", nil, kubejwt.ReasonWrongIssuer},
+		{"null", null, kubejwt.ReasonWrongIssuer},
+		{"of a Secret", "kubernetes/serviceaccount", kubejwt.ReasonLegacy},
+	} {
+		token := cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}, Claims: map[string]any{"iss": tt.iss}})
+		if _, err := v.Verify(t.Context(), token); reasonOf(err) != tt.want || tt.want == "" && err != nil {
+			t.Errorf("%s: %v: want %q", tt.name, err, tt.want)
 		}
 	}
 }

@@ -133,15 +133,17 @@ func (e *keysUnavailable) Unwrap() []error { return []error{ErrKeysUnavailable, 
 const maxQuoted = 80
 
 // quote makes an unverified iss, aud or kid fit for an error text and a log.
-func quote(s string) string {
+func quote(s string) string { return quoteUpTo(maxQuoted, s) }
+
+func quoteUpTo(most int, s string) string {
 	// What starts like a token's header may be one that ended up in a claim.
 	if strings.Contains(s, "eyJ") {
 		return "(withheld: it looks like a token)"
 	}
 	// Every byte takes at least one when quoted: no need to quote a megabyte.
-	q := strconv.QuoteToASCII(s[:min(len(s), maxQuoted)])
-	if len(q) > maxQuoted {
-		return q[:maxQuoted-len(`..."`)] + `..."`
+	q := strconv.QuoteToASCII(s[:min(len(s), most)])
+	if len(q) > most {
+		return q[:most-len(`..."`)] + `..."`
 	}
 	return q
 }

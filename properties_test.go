@@ -207,6 +207,9 @@ func TestBearerDoesNotLeak(t *testing.T) {
 	// What an origin sends back may be what it was sent.
 	documents["echo"] = vector{body: bearer}
 	documents["echo in JSON"] = vector{body: `{"keys":[{"kid":"` + bearer + `","kty":"` + bearer + `"}],"issuer":"` + bearer + `"}`}
+	documents["echo in jwks_uri"] = vector{body: `{"issuer":"` + vectorIssuer + `","jwks_uri":"` + vectorIssuer + `/` + bearer + `"}`}
+	documents["echo in a foreign jwks_uri"] = vector{body: `{"issuer":"` + vectorIssuer + `","jwks_uri":"https://evil.example/` + bearer + `"}`}
+	documents["echo in a jwks_uri over http"] = vector{body: `{"issuer":"` + vectorIssuer + `","jwks_uri":"http://iss.example/` + bearer + `"}`}
 	for name, v := range documents {
 		var log bytes.Buffer
 		for _, handler := range []slog.Handler{
