@@ -1,10 +1,12 @@
 package kubejwt_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"log/slog"
 	"math/big"
 	"strings"
 	"testing"
@@ -100,6 +102,7 @@ func TestConfigIsJudged(t *testing.T) {
 		{"a KeyFile with a secret", "Keys", func(c *kubejwt.Config) { c.Keys = kubejwt.KeyFile("testdata/vectors/keys/with_oct.jwks") }},
 		{"a KeyFile with a doubled kid", "Keys", func(c *kubejwt.Config) { c.Keys = kubejwt.KeyFile("testdata/vectors/keys/doubled.jwks") }},
 		{"MaxStale of a nanosecond", "MaxStale", remote(kubejwt.RemoteKeys{MaxStale: 1})},
+		{"a nil pointer for Keys", "Keys", func(c *kubejwt.Config) { c.Keys = (*kubejwt.RemoteKeys)(nil) }},
 		{"a JWKSURL without a scheme", "JWKSURL", remote(kubejwt.RemoteKeys{JWKSURL: "a.example/keys"})},
 		{"a JWKSURL with a fragment", "JWKSURL", remote(kubejwt.RemoteKeys{JWKSURL: "https://a.example/keys#x"})},
 		{"a JWKSURL that is no URL", "JWKSURL", remote(kubejwt.RemoteKeys{JWKSURL: "https://a.example:port/"})},
@@ -114,5 +117,21 @@ func TestConfigIsJudged(t *testing.T) {
 				t.Errorf("%v, %v: want an error that names %s", v, err, tt.field)
 			}
 		})
+	}
+}
+
+// An audience that is an issuer, be it a former one, is told of.
+func TestAudienceThatIsAnIssuer(t *testing.T) {
+	k := newKit(t)
+	for audience, want := range map[string]bool{k.config.Issuer: true, "https://former.example": true, "data-store": false} {
+		var log bytes.Buffer
+		config := k.config
+		config.FormerIssuers = []string{"https://former.example"}
+		config.Audiences = []string{audience}
+		config.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		mustNew(t, config)
+		if got := strings.Contains(log.String(), "level=WARN"); got != want {
+			t.Errorf("audience %s: a warning %t: want %t", audience, got, want)
+		}
 	}
 }

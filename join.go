@@ -62,8 +62,9 @@ func (v *Verifier) memberFor(token string) (*Verifier, error) {
 			}
 		}
 	}
-	// What rules 1 to 3 refuse, any member refuses for the same reason.
-	anyone := v.members[0]
+	// What rules 1 to 3 refuse, any member refuses for the same reason, but for
+	// a token without kid: a member whose keys are static lets it pass rule 2.
+	anyone := v.members[max(0, slices.IndexFunc(v.members, func(m *Verifier) bool { return m.cluster.static }))]
 	compact, err := jws.Split(token)
 	if err != nil {
 		return anyone, nil
@@ -82,5 +83,5 @@ func (v *Verifier) memberFor(token string) (*Verifier, error) {
 	if member := v.byIssuer[claimed.Issuer]; member != nil {
 		return member, nil
 	}
-	return nil, refuse(3, ReasonWrongIssuer, "iss "+quoteAll(slices.Sorted(maps.Keys(v.byIssuer))), quote(claimed.Issuer))
+	return nil, wrongIssuer(quoteAll(slices.Sorted(maps.Keys(v.byIssuer))), claimed)
 }

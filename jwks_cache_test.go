@@ -443,6 +443,15 @@ func TestHopelessTokensFetchNothing(t *testing.T) {
 		s.verifier.cluster.config.Audiences = []string{"another-service"}
 		s.mustNotKnow(random)
 		s.mustFetches(0)
+
+		// While the last fetch is a failure, nobody can tell what they are.
+		s.failWith(&retryAfterError{errors.New("status 503"), time.Minute})
+		time.Sleep(55 * time.Minute)
+		s.must(expired, ReasonUnknownKey)
+		s.mustFetches(1)
+		s.must(expired, "unavailable")
+		s.mustBeUnavailable(random)
+		s.mustFetches(0)
 	})
 }
 
@@ -1018,7 +1027,11 @@ func TestLearntIssuer(t *testing.T) {
 		issuer = "https://two.example"
 		s.must(s.mintOf("https://two.example", "old"), "")
 		s.mustFetches(1)
+		s.verifier.cluster.config.MaxLifetime = -1
+		s.lifetime = 48 * time.Hour
+		remembered := s.mintOf("https://one.example", "old")
 		for range 23 {
+			s.must(remembered, "")
 			s.must(s.mintOf("https://one.example", "old"), "")
 			s.must(s.mintOf("https://two.example", "old"), "")
 			time.Sleep(time.Hour)
@@ -1026,6 +1039,7 @@ func TestLearntIssuer(t *testing.T) {
 		time.Sleep(time.Hour)
 		s.must(s.mintOf("https://two.example", "old"), "")
 		s.must(s.mintOf("https://one.example", "old"), ReasonWrongIssuer)
+		s.must(remembered, ReasonWrongIssuer)
 		if want := []string{"https://one.example", "https://two.example"}; !slices.Equal(learnt, want) {
 			t.Errorf("learnt %q", learnt)
 		}

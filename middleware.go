@@ -15,27 +15,23 @@ import (
 // Errors are those of Verify; a request without a bearer token is ErrNoToken,
 // one with two Authorization headers is refused.
 func (v *Verifier) VerifyRequest(r *http.Request) (Claims, error) {
+	if v == nil || v.cluster == nil {
+		return Claims{}, errNotMade
+	}
 	headers := r.Header.Values("Authorization")
 	if len(headers) == 0 {
 		return Claims{}, ErrNoToken
 	}
 	if len(headers) > 1 {
-		return Claims{}, v.refuseRequest(r, refuse(1, ReasonMalformed, "one Authorization header", strconv.Itoa(len(headers))))
+		refusal := refuse(1, ReasonMalformed, "one Authorization header", strconv.Itoa(len(headers)))
+		v.cluster.record(r.Context(), refusal)
+		return Claims{}, refusal
 	}
 	scheme, token, _ := strings.Cut(headers[0], " ")
 	if !strings.EqualFold(scheme, "Bearer") {
 		return Claims{}, ErrNoToken
 	}
 	return v.Verify(r.Context(), strings.Trim(token, " "))
-}
-
-// refuseRequest counts a refusal that Verify has not seen.
-func (v *Verifier) refuseRequest(r *http.Request, refusal *InvalidTokenError) error {
-	if v == nil || v.cluster == nil {
-		return errNotMade
-	}
-	v.cluster.record(r.Context(), refusal)
-	return refusal
 }
 
 // Handler returns a handler that lets next answer requests with a good bearer
@@ -62,7 +58,7 @@ func WriteError(w http.ResponseWriter, err error) {
 	invalid, isInvalid := errors.AsType[*InvalidTokenError](err)
 	_, isNotAllowed := errors.AsType[*NotAllowedError](err)
 	switch {
-	case isInvalid:
+	case isInvalid && invalid != nil:
 		text := invalid.Reason.publicText()
 		header.Set("WWW-Authenticate", `Bearer error="invalid_token", error_description="`+text+`"`)
 		http.Error(w, text, http.StatusUnauthorized)

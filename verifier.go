@@ -224,6 +224,10 @@ func (c *cluster) refuseIssuer(claimed *payload, keys view) error {
 	if c.learns {
 		want = quote(keys.issuer)
 	}
+	return wrongIssuer(want, claimed)
+}
+
+func wrongIssuer(want string, claimed *payload) error {
 	got := quote(claimed.Issuer)
 	if claimed.Issuer == "" {
 		got = "none"
@@ -235,7 +239,7 @@ func (c *cluster) refuseIssuer(claimed *payload, keys view) error {
 // seen can't judge. Only a token that could pass afterwards sets off a fetch:
 // its unverified aud and exp decide, here and nowhere else.
 func (c *cluster) lookAgain(ctx context.Context, seen view, claimed *payload) (view, error) {
-	if _, ok := c.audience(claimed.Audiences); !ok || !c.unexpired(claimed.Expiry) {
+	if _, ok := c.audience(claimed.Audiences); !ok || !c.unexpired(claimed.Expiry, c.config.Now()) {
 		return seen, seen.unavailable()
 	}
 	return c.keys.again(ctx, seen)
@@ -312,14 +316,14 @@ func (c *cluster) judge(r *registered, warnAfter numericDate) (audience string, 
 	if r.IssuedAt.seconds > r.Expiry.seconds || r.NotBefore.seconds > r.Expiry.seconds {
 		return "", refuse(7, ReasonMalformed, "iat and nbf not after exp", "")
 	}
-	if !c.unexpired(r.Expiry) {
+	if !c.unexpired(r.Expiry, now) {
 		return "", refuse(7, ReasonExpired, "exp after "+date(now.Add(-leeway)), date(r.Expiry.time()))
 	}
 	if latest := now.Add(leeway); r.NotBefore.time().After(latest) || r.IssuedAt.time().After(latest) {
 		return "", refuse(7, ReasonNotYetValid, "nbf and iat no later than "+date(latest), "nbf "+date(r.NotBefore.time())+", iat "+date(r.IssuedAt.time()))
 	}
 	end := c.end(r, warnAfter)
-	if !c.unexpired(end) {
+	if !c.unexpired(end, now) {
 		return "", refuse(7, ReasonStale, "warnafter after "+date(now.Add(-leeway)), date(warnAfter.time()))
 	}
 	// In seconds: as a Duration, 9999 years would wrap.
@@ -339,8 +343,8 @@ func (c *cluster) audience(list []string) (string, bool) {
 	return "", false
 }
 
-func (c *cluster) unexpired(end numericDate) bool {
-	return end.present && c.config.Now().Before(end.time().Add(c.config.Leeway))
+func (c *cluster) unexpired(end numericDate, now time.Time) bool {
+	return end.present && now.Before(end.time().Add(c.config.Leeway))
 }
 
 // end is when a token ends for this Verifier, leeway aside.

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -517,6 +519,9 @@ func TestConfigFailsClosed(t *testing.T) {
 
 func TestZeroVerifier(t *testing.T) {
 	for _, v := range []*kubejwt.Verifier{nil, new(kubejwt.Verifier)} {
+		if _, err := v.VerifyRequest(new(http.Request)); !errors.Is(err, kubejwt.ErrKeysUnavailable) {
+			t.Errorf("VerifyRequest: %v", err)
+		}
 		claims, err := v.Verify(t.Context(), "a.b.c")
 		if !errors.Is(err, kubejwt.ErrKeysUnavailable) || claims != (kubejwt.Claims{}) || !strings.Contains(err.Error(), "New") {
 			t.Errorf("Verify: %v, %v: want ErrKeysUnavailable and the advice to use New", claims, err)
@@ -566,6 +571,30 @@ func TestJoin(t *testing.T) {
 	}
 	if s := joined.Stats(); s.Accepted != 4 || s.Refused[kubejwt.ReasonWrongIssuer] != 1 || s.Refused[kubejwt.ReasonUnknownKey] != 1 || len(s.KeyIDs) != 2 {
 		t.Errorf("Stats: %+v", s)
+	}
+
+	// Which member comes first makes no difference.
+	reversed, err := kubejwt.Join(vb, va)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		change func(*kubejwttest.Token)
+		want   kubejwt.Reason
+		got    string
+	}{
+		"legacy":              {claim("iss", "kubernetes/serviceaccount"), kubejwt.ReasonLegacy, "Secret"},
+		"legacy, without kid": {func(t *kubejwttest.Token) { claim("iss", "kubernetes/serviceaccount")(t); header("kid", nil)(t) }, kubejwt.ReasonLegacy, "Secret"},
+		"no issuer":           {claim("iss", nil), kubejwt.ReasonWrongIssuer, "got none"},
+	} {
+		g := good()
+		tt.change(&g)
+		token := a.Mint(g)
+		for _, v := range []*kubejwt.Verifier{joined, reversed, va} {
+			if _, err := v.Verify(t.Context(), token); reasonOf(err) != tt.want || !strings.Contains(err.Error(), tt.got) {
+				t.Errorf("%s: %v: want %s", name, err, tt.want)
+			}
+		}
 	}
 
 	former := configA
@@ -632,6 +661,74 @@ func TestFirstFault(t *testing.T) {
 	}
 }
 
+// The clock goes on while a token is judged: it is expired, and not something
+// else for having expired in between.
+func TestClockThatTicks(t *testing.T) {
+	k := newKit(t)
+	start := time.Now().Truncate(time.Second)
+	ticks := 0
+	k.config.Now = func() time.Time { ticks++; return start.Add(time.Duration(ticks) * time.Second) }
+	for left := range 10 {
+		ticks = 0
+		g := good()
+		claims(map[string]any{"iat": start.Unix() - 60, "nbf": nil, "exp": start.Add(-time.Minute).Add(time.Duration(left) * time.Second).Unix()})(&g)
+		if _, err := mustNew(t, k.config).Verify(t.Context(), k.Mint(g)); err != nil && reasonOf(err) != kubejwt.ReasonExpired {
+			t.Errorf("%d s left: %v", left, err)
+		}
+	}
+}
+
+// What is told of unverified values is ASCII, short, and no token.
+func TestQuotedValues(t *testing.T) {
+	k := newKit(t)
+	v := mustNew(t, k.config)
+	token := k.Mint(good())
+	for name, tt := range map[string]struct {
+		change func(*kubejwttest.Token)
+		want   string
+	}{
+		"a token for an issuer":    {claim("iss", "see "+token), "withheld"},
+		"a token for an audience":  {claim("aud", "Bearer "+token), "withheld"},
+		"a token's start for kid":  {header("kid", "x eyJhbGciOiJSUzI1NiJ9"), "withheld"},
+		"an issuer in Cyrillic":    {claim("iss", "https://kubеrnetes.example"), `\u0435`},
+		"an audience that escapes": {claim("aud", "\x1b[2Jé"), `"\x1b[2J\u00e9"`},
+		"a long kid":               {header("kid", strings.Repeat("k", 1000)), strings.Repeat("k", 70)},
+	} {
+		g := good()
+		tt.change(&g)
+		_, err := v.Verify(t.Context(), k.Mint(g))
+		refusal, ok := errors.AsType[*kubejwt.InvalidTokenError](err)
+		if !ok {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		for i := range len(refusal.Got) {
+			if refusal.Got[i] < ' ' || refusal.Got[i] > '~' {
+				t.Errorf("%s: %q is not printable ASCII", name, refusal.Got)
+				break
+			}
+		}
+		if !strings.Contains(refusal.Got, tt.want) || len(refusal.Got) > 110 || strings.Contains(refusal.Error(), "eyJ") {
+			t.Errorf("%s: got %q: want %s", name, refusal.Got, tt.want)
+		}
+	}
+}
+
+// A subject gets into a refusal if it is one that can be.
+func TestLongSubject(t *testing.T) {
+	k := newKit(t)
+	v := mustNew(t, k.config)
+	for length, want := range map[int]bool{512: true, 513: false} {
+		g := good()
+		claim("sub", strings.Repeat("s", length))(&g)
+		_, err := v.Verify(t.Context(), k.Mint(g))
+		refusal, ok := errors.AsType[*kubejwt.InvalidTokenError](err)
+		if !ok || refusal.Reason != kubejwt.ReasonNotAServiceAccount || (refusal.Subject != "") != want {
+			t.Errorf("a sub of %d bytes: %v: want it told %t", length, err, want)
+		}
+	}
+}
+
 // kid is that of the cluster's key.
 func (k kit) kid(t testing.TB) string {
 	t.Helper()
@@ -665,6 +762,9 @@ func TestNewCopies(t *testing.T) {
 	k.config.Audiences = audiences
 	v := mustNew(t, k.config)
 	audiences[0] = "reports"
+	public := k.config.Keys.(kubejwt.PublicKeys)[0].Key.(*rsa.PublicKey)
+	public.N.SetInt64(0)
+	public.E = 0
 	k.config.Keys.(kubejwt.PublicKeys)[0] = kubejwt.PublicKey{}
 	k.config.ServiceAccounts[0] = "evil/api"
 	if _, err := v.Verify(t.Context(), k.Mint(good())); err != nil {
