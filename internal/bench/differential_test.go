@@ -127,33 +127,55 @@ func TestDifferential(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	refused, accepted := totals(all, rows)
+	for _, text := range []string{fmt.Sprintf("of the %d tokens in the [attack corpus]", refused), tableRow(accepted)} {
+		if !strings.Contains(readFile(t, "../../README.md"), text) {
+			t.Errorf("the README does not say %q", text)
+		}
+	}
 	if readFile(t, document) != text {
 		t.Errorf("%s is not what the vectors give: go test -run TestDifferential -update, and look at what has changed", document)
 	}
 }
 
-func render(all []vector, rows [][]row) string {
-	var b strings.Builder
-	refused := 0
+// totals are how many of all are refused here, and how many of those each peer
+// accepts.
+func totals(all []vector, rows [][]row) (refused int, accepted []int) {
 	for _, v := range all {
 		if !v.accept {
 			refused++
 		}
 	}
+	accepted = make([]int, len(peers))
+	for _, r := range slices.Concat(rows...) {
+		for j, verdict := range r.verdicts {
+			if verdict == "accepts" {
+				accepted[j]++
+			}
+		}
+	}
+	return refused, accepted
+}
+
+// tableRow is one of Markdown.
+func tableRow(counts []int) string {
+	row := "|"
+	for _, n := range counts {
+		row += fmt.Sprintf(" %d |", n)
+	}
+	return row + "\n"
+}
+
+func render(all []vector, rows [][]row) string {
+	var b strings.Builder
+	refused, accepted := totals(all, rows)
 	fmt.Fprintf(&b, introduction, len(all), refused, len(all)-refused)
 	b.WriteString("\n## Summary\n\n|  |")
 	for _, p := range peers {
 		b.WriteString(" " + p.name + " |")
 	}
 	b.WriteString("\n|---|" + strings.Repeat("--:|", len(peers)) + "\n")
-	total := make([]int, len(peers))
-	line := func(title string, counts []int) {
-		b.WriteString("| " + title + " |")
-		for _, n := range counts {
-			fmt.Fprintf(&b, " %d |", n)
-		}
-		b.WriteString("\n")
-	}
+	line := func(title string, counts []int) { b.WriteString("| " + title + " " + tableRow(counts)) }
 	other := make([]int, len(peers))
 	for i, k := range kinds {
 		counts := make([]int, len(peers))
@@ -161,7 +183,6 @@ func render(all []vector, rows [][]row) string {
 			for j, verdict := range r.verdicts {
 				if verdict == "accepts" {
 					counts[j]++
-					total[j]++
 				} else if verdict != "" {
 					other[j]++
 				}
@@ -169,7 +190,7 @@ func render(all []vector, rows [][]row) string {
 		}
 		line(k.title, counts)
 	}
-	line(fmt.Sprintf("**accepted of the %d that are refused here**", refused), total)
+	line(fmt.Sprintf("**accepted of the %d that are refused here**", refused), accepted)
 	line(fmt.Sprintf("refused, or taken for another, of the %d that are accepted here", len(all)-refused), other)
 	for i, k := range kinds {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| vector | what it is |", k.title, k.why)
