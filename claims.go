@@ -297,17 +297,18 @@ func isDNSSubdomain(s string) bool {
 	if len(s) > 253 {
 		return false
 	}
-	for label := range strings.SplitSeq(s, ".") {
-		if label == "" || label[0] == '-' || label[len(label)-1] == '-' {
+	last := byte('.')
+	for i := range len(s) {
+		c := s[i]
+		alphanumeric := '0' <= c && c <= '9' || 'a' <= c && c <= 'z'
+		switch {
+		case alphanumeric, c == '-' && last != '.', c == '.' && last != '.' && last != '-':
+			last = c
+		default:
 			return false
 		}
-		for i := range len(label) {
-			if c := label[i]; c != '-' && (c < '0' || c > '9') && (c < 'a' || c > 'z') {
-				return false
-			}
-		}
 	}
-	return true
+	return last != '.' && last != '-'
 }
 
 // isPrintable reports whether s is an identifier that a log can show.
