@@ -59,7 +59,7 @@ var (
 // Compact is a JWS in its three parts, decoded and unverified.
 type Compact struct {
 	header, payload, signature []byte
-	signed                     []byte // the first two segments as they came
+	signed                     string // the first two segments as they came
 }
 
 // Split takes a compact JWS apart. It accepts one spelling of every token:
@@ -78,18 +78,17 @@ func Split(token string) (Compact, error) {
 	if strings.Count(token, ".") != 2 {
 		return Compact{}, fmt.Errorf("%d segments", strings.Count(token, ".")+1)
 	}
-	raw := []byte(token)
-	header, rest, _ := bytes.Cut(raw, []byte("."))
-	payload, signature, _ := bytes.Cut(rest, []byte("."))
-	if len(header) == 0 || len(payload) == 0 || len(signature) == 0 {
+	header, rest, _ := strings.Cut(token, ".")
+	payload, signature, _ := strings.Cut(rest, ".")
+	if header == "" || payload == "" || signature == "" {
 		return Compact{}, errors.New("an empty segment")
 	}
 	if len(header) > maxHeaderSize {
 		return Compact{}, fmt.Errorf("a header segment of more than %d bytes", maxHeaderSize)
 	}
 
-	c := Compact{signed: raw[:len(header)+1+len(payload)]}
-	room := make([]byte, 0, base64.RawURLEncoding.DecodedLen(len(raw)))
+	c := Compact{signed: token[:len(header)+1+len(payload)]}
+	room := make([]byte, 0, base64.RawURLEncoding.DecodedLen(len(token)))
 	var err error
 	if c.header, room, err = decode(room, header); err != nil {
 		return Compact{}, errors.New("a header segment that is not canonical base64url")
@@ -107,8 +106,8 @@ func Split(token string) (Compact, error) {
 }
 
 // decode decodes segment to the end of room, and returns the longer room too.
-func decode(room, segment []byte) (decoded, longer []byte, err error) {
-	longer, err = base64.RawURLEncoding.Strict().AppendDecode(room, segment)
+func decode(room []byte, segment string) (decoded, longer []byte, err error) {
+	longer, err = base64.RawURLEncoding.Strict().AppendDecode(room, []byte(segment))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -288,16 +287,22 @@ func (c Compact) Verify(h Header, k Key) error {
 	}
 }
 
-func (k Key) digest(signed []byte) []byte {
+// stackSize is how much of a token is hashed where it costs no allocation: all
+// of a pod's.
+const stackSize = 4 << 10
+
+func (k Key) digest(signed string) []byte {
+	var room [stackSize]byte
+	data := append(room[:0], signed...)
 	switch k.hash {
 	case crypto.SHA384:
-		sum := sha512.Sum384(signed)
+		sum := sha512.Sum384(data)
 		return sum[:]
 	case crypto.SHA512:
-		sum := sha512.Sum512(signed)
+		sum := sha512.Sum512(data)
 		return sum[:]
 	default:
-		sum := sha256.Sum256(signed)
+		sum := sha256.Sum256(data)
 		return sum[:]
 	}
 }
