@@ -21,16 +21,31 @@ type remembered struct {
 	keyFingerprint [sha256.Size]byte
 }
 
+// trace is what a token is remembered by; zero for one that is not remembered.
+type trace struct {
+	digest tokencache.Digest
+	fits   bool
+}
+
+// trace spares the digest of a token that is too large, and where nothing is
+// remembered.
+func (c *cluster) trace(token string) trace {
+	if c.config.CacheSize < 0 || len(token) > maxRemembered {
+		return trace{}
+	}
+	return trace{digestOf(token), true}
+}
+
 // recall answers for a token that was verified before, as verifying it again
 // would: with its very key still in use, and rules 7 and 9 judged anew. Where
 // that is not so, known is false and verifying it again gives the reason; seen
 // is what was known of the keys until then.
-func (v *Verifier) recall(ctx context.Context, token string) (claims Claims, known bool, seen view, err error) {
+func (v *Verifier) recall(ctx context.Context, t trace) (claims Claims, known bool, seen view, err error) {
 	c := v.cluster
-	if len(token) > maxRemembered {
+	if !t.fits {
 		return Claims{}, false, view{}, nil
 	}
-	r, ok := c.remembered.Get(digestOf(token))
+	r, ok := c.remembered.Get(t.digest)
 	if !ok {
 		return Claims{}, false, view{}, nil
 	}
@@ -53,11 +68,11 @@ func (v *Verifier) recall(ctx context.Context, token string) (claims Claims, kno
 
 // remember keeps a token that was verified. One that named no kid, that is
 // large, or whose key has gone meanwhile, is verified each time.
-func (c *cluster) remember(token string, header jws.Header, signer *key, claims Claims, claimed *payload) {
-	if c.config.CacheSize < 0 || len(token) > maxRemembered || header.KeyID == "" || !c.keys.holds(signer.id, signer.fingerprint) {
+func (c *cluster) remember(t trace, header jws.Header, signer *key, claims Claims, claimed *payload) {
+	if !t.fits || header.KeyID == "" || !c.keys.holds(signer.id, signer.fingerprint) {
 		return
 	}
-	c.remembered.Put(digestOf(token), &remembered{
+	c.remembered.Put(t.digest, &remembered{
 		claims:         claims,
 		registered:     claimed.registered,
 		warnAfter:      claimed.warnAfter(),

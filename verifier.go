@@ -84,7 +84,8 @@ func (v *Verifier) verify(ctx context.Context, token string) (Claims, error) {
 		return Claims{}, ErrNoToken
 	}
 	c := v.cluster
-	claims, known, seen, err := v.recall(ctx, token)
+	trace := c.trace(token)
+	claims, known, seen, err := v.recall(ctx, trace)
 	if known {
 		return claims, err
 	}
@@ -158,7 +159,7 @@ func (v *Verifier) verify(ctx context.Context, token string) (Claims, error) {
 		return Claims{}, &NotAllowedError{Claims: claims}
 	}
 
-	c.remember(token, header, signer, claims, claimed)
+	c.remember(trace, header, signer, claims, claimed)
 	return claims, nil
 }
 
