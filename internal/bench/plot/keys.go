@@ -18,14 +18,13 @@ func drawKeys(from, to string) error {
 	if err != nil {
 		return err
 	}
-	p := plot.New()
-	p.Title.Text = "Requests a second at the API server, of 10,000 verifiers"
+	p := newPlot("Requests a second at the API server, of 10,000 verifiers")
 	p.X.Label.Text = "hours"
 	p.Y.Label.Text = "requests/s"
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	p.X.Min, p.X.Max = 0, 54
 	p.X.Tick.Marker = plot.ConstantTicks(hours())
-	p.Legend.Top, p.Legend.XOffs = true, -10*vg.Centimeter
+	p.Legend.Top, p.Legend.XOffs = true, -8*vg.Centimeter
 	p.Add(plotter.NewGrid())
 	if err := add(p, "peak of five minutes", peak, color.RGBA{R: 0xd0, G: 0x60, B: 0x30, A: 0xff}); err != nil {
 		return err
@@ -34,14 +33,14 @@ func drawKeys(from, to string) error {
 		return err
 	}
 	events, err := plotter.NewLabels(plotter.XYLabels{
-		XYs:    plotter.XYs{{X: 1, Y: 3000}, {X: 46.5, Y: 90}, {X: 49, Y: 150}, {X: 48.8, Y: 15000}},
+		XYs:    plotter.XYs{{X: 1, Y: 3000}, {X: 45, Y: 90}, {X: 47.8, Y: 150}, {X: 47, Y: 15000}},
 		Labels: []string{"start", "outage", "rotation", "random kids"},
 	})
 	if err != nil {
 		return err
 	}
 	p.Add(events)
-	return p.Save(24*vg.Centimeter, 11*vg.Centimeter, to)
+	return save(p, to)
 }
 
 func hours() []plot.Tick {
@@ -59,7 +58,7 @@ func add(p *plot.Plot, name string, points plotter.XYs, ink color.Color) error {
 	}
 	line.Color = ink
 	p.Add(line)
-	p.Legend.Add(name, line)
+	p.Legend.Add(name+"   ", line) // room for a wider font
 	return nil
 }
 

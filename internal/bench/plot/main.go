@@ -9,9 +9,15 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"log"
 	"os"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
 )
 
 func main() {
@@ -32,4 +38,29 @@ func run(args []string) error {
 	default:
 		return errors.New("usage: plot keys CSV SVG, or plot speed BENCHMARKS [MARKDOWN SVG]")
 	}
+}
+
+// typeface has the widths of what most readers have: Arial, Helvetica.
+const typeface = "Liberation Sans"
+
+func newPlot(title string) *plot.Plot {
+	plot.DefaultFont = font.Font{Typeface: "Liberation", Variant: "Sans"}
+	plotter.DefaultFont = plot.DefaultFont
+	p := plot.New()
+	p.Title.Text = title
+	return p
+}
+
+// save writes a picture that does without the fonts of this machine.
+func save(p *plot.Plot, to string) error {
+	picture, err := p.WriterTo(24*vg.Centimeter, 11*vg.Centimeter, "svg")
+	if err != nil {
+		return err
+	}
+	var svg bytes.Buffer
+	if _, err := picture.WriteTo(&svg); err != nil {
+		return err
+	}
+	families := []byte("font-family:" + typeface + ",Arial,Helvetica,sans-serif;")
+	return os.WriteFile(to, bytes.ReplaceAll(svg.Bytes(), []byte("font-family:"+typeface+";"), families), 0o644)
 }
