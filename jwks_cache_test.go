@@ -19,6 +19,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kubejwt/kubejwt/internal/jws"
 )
 
 // A story is one Verifier, the origin of its keys, and the time between them.
@@ -695,6 +697,35 @@ func TestWithdrawnKeyGoesWithTheNextRefresh(t *testing.T) {
 		s.must(token, "") // within the set's life it may
 		s.busyFor(55*time.Minute, "new")
 		s.must(token, ReasonUnknownKey)
+	})
+}
+
+// A verification that ends after its key was dropped is not remembered.
+func TestKeyThatWentMeanwhile(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.mustKnow("old")
+		c := s.verifier.cluster
+		signer := s.cache.state.Load().keys.byID["old"]
+		remember := func() int {
+			digest := sha256.Sum256([]byte(rand.Text()))
+			before := c.remembered.Len()
+			c.remember(trace{digest, true}, jws.Header{Algorithm: jws.ES256, KeyID: "old"}, signer, Claims{}, new(payload))
+			return c.remembered.Len() - before
+		}
+		if n := remember(); n != 1 {
+			t.Errorf("while the key is in use %d are remembered, want 1", n)
+		}
+		s.rotate("old", "new")
+		s.mustKnow("new")
+		if n := remember(); n != 0 {
+			t.Errorf("after the key has gone %d are remembered, want none", n)
+		}
+		s.publish("old") // another key of the same kid
+		time.Sleep(time.Hour)
+		s.mustKnow("old")
+		if n := remember(); n != 0 {
+			t.Errorf("after the key was replaced %d are remembered, want none", n)
+		}
 	})
 }
 

@@ -1,6 +1,7 @@
 package kubejwt_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -63,6 +64,36 @@ func TestRememberedIsAsAfresh(t *testing.T) {
 		}
 		if s := remembering.Stats(); s.Remembered != len(tokens) || s.RememberedHits == 0 {
 			t.Errorf("%d remembered, %d hits", s.Remembered, s.RememberedHits)
+		}
+	}
+}
+
+// What Verify returns can't reach what is remembered.
+func TestRememberedIsOutOfReach(t *testing.T) {
+	k := newKit(t)
+	v := mustNew(t, k.config)
+	token := k.Mint(good())
+	first, err := v.Verify(t.Context(), token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		claims, err := v.Verify(t.Context(), token)
+		if err != nil || claims != first {
+			t.Fatalf("%v, %v: want what came first", claims, err)
+		}
+		groups, extra := claims.Groups(), claims.Extra()
+		if groups[0] == "" || len(extra) == 0 {
+			t.Fatalf("groups %q, extra %q", groups, extra)
+		}
+		groups[0] = ""
+		for key := range extra {
+			extra[key][0] = "changed"
+		}
+		clear(extra)
+		claims.Namespace, claims.ServiceAccount = "kube-system", kubejwt.Object{}
+		if !slices.Equal(first.Groups(), []string{"system:serviceaccounts", "system:serviceaccounts:shop", "system:authenticated"}) {
+			t.Errorf("groups %q", first.Groups())
 		}
 	}
 }
