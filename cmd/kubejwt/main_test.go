@@ -70,10 +70,15 @@ func clusterFlags(cluster *kubejwttest.Cluster) []string {
 func writeFile(t *testing.T, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "file")
+	writeTo(t, path, content)
+	return path
+}
+
+func writeTo(t *testing.T, path, content string) {
+	t.Helper()
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return path
 }
 
 // build builds the command, as users run it.

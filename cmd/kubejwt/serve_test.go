@@ -236,7 +236,19 @@ func TestServeBinary(t *testing.T) {
 	if response, err = http.DefaultClient.Do(request); err != nil || response.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("large headers: %v, %v: want 431", response, err)
 	}
+
+	// A request at hand, which waits for a new key, is answered first.
+	cluster.SetLatency(time.Second)
+	cluster.RotateKey("ES256")
+	writeTo(t, tokenFile, cluster.Mint(caller))
+	fetches := cluster.Fetches()
+	answered := make(chan result)
+	go func() { answered <- kubejwtWith(t, "", "call", s.policies["data-store"], "-token-file", tokenFile) }()
+	for deadline := time.Now().Add(10 * time.Second); cluster.Fetches() == fetches && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
 	s.command.Process.Signal(syscall.SIGTERM)
+	(<-answered).mustSay(t, exitOK, "200 OK")
 	if err := s.command.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v: want exit status 0", err)
 	}
