@@ -76,8 +76,12 @@ func runCall(ctx context.Context, p process, flags *flag.FlagSet, args []string)
 	if target.Scheme == "http" && !isLoopback(target.Hostname()) {
 		fmt.Fprintln(p.stderr, "kubejwt call: the token travels unencrypted: whoever sees it can use it")
 	}
+	ok := false
 	for {
-		ok, err := callOnce(ctx, p, client, target)
+		answer, err := callOnce(ctx, p, client, target)
+		if err == nil || ctx.Err() == nil {
+			ok = answer // a call that was broken off here has none
+		}
 		if f.interval == 0 {
 			return verdictOf(ok, err)
 		}

@@ -372,8 +372,8 @@ func TestCall(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
 	defer cancel()
 	exit := run(ctx, process{nil, io.Discard, io.Discard, nil}, []string{"call", server.URL + "/data", "-token-file", tokenFile, "-ca-file", caFile, "-interval", "1ms"})
-	if asked < 2 {
-		t.Errorf("called %d times, exit status %d: want more than one call", asked, exit)
+	if asked < 2 || exit != exitOK {
+		t.Errorf("called %d times, exit status %d: want more than one call, and 0", asked, exit)
 	}
 }
 
