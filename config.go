@@ -20,13 +20,14 @@ const (
 
 // Config says whose tokens a [Verifier] accepts. Issuer (but for [InCluster]),
 // Audiences and ServiceAccounts are required; no field turns a check off by
-// being empty. For durations and sizes 0 means the default, and negative
-// switches the bound off.
+// being empty. For durations and sizes 0 means the default, and negative means
+// none: no leeway, no bound, no memory.
 type Config struct {
 	// Issuer is the exact iss of the tokens, the API server's
 	// --service-account-issuer, and where the discovery document is looked for
 	// unless Keys say otherwise. New requires it. InCluster learns it from the
-	// API server's document if it is empty.
+	// API server's document if it is empty; if that names another one later,
+	// tokens of the last one stay accepted for 24 hours.
 	Issuer string
 	// FormerIssuers are older issuers of this same cluster, while
 	// --service-account-issuer changes. Never name another cluster's: that is
@@ -61,8 +62,10 @@ type Config struct {
 	// CacheSize is how many verified tokens are remembered: 0 means 8192,
 	// negative means none.
 	CacheSize int
-	// Logger gets key refreshes, changes and failures, and refusals at Debug:
-	// nil means slog.Default() at the time of New.
+	// Logger gets, at Warn, failed fetches, files that are not in order, keys
+	// that can't be used, and an audience that is an issuer; at Info, changes of
+	// keys and issuer, and recoveries; at Debug, each fetch and each token that is
+	// not accepted. Nil means slog.Default() at the time of New.
 	Logger *slog.Logger
 	// Now is the clock for the times in tokens: nil means time.Now. Keys age
 	// by the real clock.
@@ -157,7 +160,7 @@ func (config Config) prepare() (*cluster, allowedAccounts, error) {
 		config.Now = time.Now
 	}
 	c := &cluster{config: config, remembered: tokencache.New[*remembered](config.CacheSize)}
-	for _, issuer := range append([]string{config.Issuer}, config.FormerIssuers...) {
+	for _, issuer := range c.issuers() {
 		c.warnOfAudience(issuer)
 	}
 	return c, allowed, nil

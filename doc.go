@@ -14,27 +14,32 @@
 // The rules, in the order in which Verify applies them. Of several faults the
 // first is reported, in the Reason and the Rule of an [InvalidTokenError].
 //
-//  1. Size and form. At most 16 KiB; three segments of canonical base64url, so
-//     that a token has one spelling; a payload with at most 64 opening brackets
-//     and 256 commas.
+//  1. Size and form. At most 16 KiB, of which the header has 8 at most; three
+//     segments of canonical base64url, so that a token has one spelling; a
+//     payload with at most 64 opening brackets and 256 commas.
 //  2. The header has alg and kid, perhaps typ, and nothing else. alg is one of
-//     RS256, ES256, ES384 and ES512, typ is JWT. Only with static keys may kid
-//     be missing.
+//     RS256, ES256, ES384 and ES512, typ is JWT, kid has 1 to 1024 bytes. Only
+//     with PublicKeys and a KeyFile may kid be missing: then the keys that fit
+//     alg are tried, if they are four at most.
 //  3. The payload is decoded once: names are case-sensitive, doubled names and
-//     invalid UTF-8 are refused. iss is one of ours, before anything uses the
-//     network. A Secret-based token, whose iss is kubernetes/serviceaccount, is
-//     refused as legacy.
+//     invalid UTF-8 are refused, aud is a string or an array of strings, and
+//     exp, iat, nbf and warnafter are plain integers up to the year 9999. iss is
+//     one of ours, before anything uses the network; where InCluster is to learn
+//     it, the document that names it is fetched first. A Secret-based token,
+//     whose iss is kubernetes/serviceaccount, is refused as legacy.
 //  4. kid names a key of the set, exactly, and alg is the one that this key is
-//     for. RSA keys have 2048 to 4096 bits.
+//     for. RSA keys have 2048 to 4096 bits and an odd exponent from 65537 to
+//     2³¹-1.
 //  5. The signature matches.
 //  6. Only now the claims are judged: the same decoded bytes.
-//  7. aud names one of Config.Audiences. exp and iat are there, and with nbf and
-//     warnafter they are plain integers; iat and nbf are not after exp; exp is
-//     ahead, nbf and iat are not, warnafter is ahead; the token does not live
-//     longer than Config.MaxLifetime.
+//  7. aud names one of Config.Audiences. exp and iat are there; iat and nbf are
+//     not after exp; exp is ahead, nbf and iat are not, warnafter is ahead, all
+//     of them give or take Config.Leeway; the token does not live longer than
+//     Config.MaxLifetime.
 //  8. kubernetes.io names one service account: the namespace is a DNS label,
-//     names are DNS subdomains, UIDs and jti are printable, a secret stands
-//     alone, and sub is system:serviceaccount:<namespace>:<name> to the letter.
+//     names are DNS subdomains, UIDs and jti are printable (a node may have no
+//     UID), a secret stands alone, no claims of a Secret-based token stand beside
+//     it, and sub is system:serviceaccount:<namespace>:<name> to the letter.
 //  9. Policy: Config.RequirePod, then Config.ServiceAccounts. Bytes are
 //     compared; there are no patterns but namespace/* and *.
 //
@@ -77,17 +82,21 @@
 //     sets off a fetch: at once at first, and then with gaps of 10, 20, 40 and 60
 //     seconds while that brings nothing new. Nobody waits for a turn. A known
 //     kid with a bad signature never does.
-//   - A failed fetch is tried again after 1 second to 5 minutes, growing and at
-//     random, or when Retry-After says. Meanwhile an unknown kid is
-//     ErrKeysUnavailable: nobody can tell whether it is new.
+//   - A failed fetch is tried again after a random time, at first of up to a
+//     second, later of up to 5 minutes, or when Retry-After says, for which 10
+//     minutes are waited at most; while there are no keys, 30 seconds. Meanwhile
+//     an unknown kid is ErrKeysUnavailable: nobody can tell whether it is new.
 //   - A fetched set replaces the old one: a key that is gone is gone, with the
 //     tokens remembered for it. An answer without one usable key is a failed
 //     fetch, and the last good set stays. A single odd key is dropped and logged.
-//   - Nothing is followed, neither redirects nor http. The bearer token goes to
-//     the configured origin only.
+//   - Redirects are not followed. URLs are https, or http to a literal loopback
+//     address that was configured. The bearer token goes to the configured origin
+//     only. A jwks_uri on another origin is followed where there is neither a
+//     bearer token nor a Transport; with one of them it is a failed fetch, and in
+//     a pod the API server's own /openid/v1/jwks is asked instead.
 //
-// With RemoteKeys.SnapshotFile a service that restarts during an outage starts
-// with the last good set.
+// With RemoteKeys.SnapshotFile a service that restarts during an outage goes on
+// with the last good set, once its first fetch has failed.
 //
 // # Remembered tokens
 //

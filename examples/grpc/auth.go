@@ -32,7 +32,8 @@ func Verify(v *kubejwt.Verifier) grpc.UnaryServerInterceptor {
 	}
 }
 
-// VerifyStream is Verify for calls that are streams.
+// VerifyStream is Verify for calls that are streams. It judges the token when the
+// stream opens: where a stream may outlive it, end it at Claims.Expiry.
 func VerifyStream(v *kubejwt.Verifier) grpc.StreamServerInterceptor {
 	return func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		claims, err := v.Verify(stream.Context(), bearer(stream.Context()))
