@@ -36,7 +36,7 @@ func TestSignatureChecks(t *testing.T) {
 			{set.keys[0].id, 1},
 			{"", n},
 		} {
-			got, err := c.candidates(t.Context(), nil, view{keySet: set}, jws.Header{Algorithm: jws.ES256, KeyID: tt.kid}, new(payload))
+			got, err := c.candidates(t.Context(), view{keySet: set}, jws.Header{Algorithm: jws.ES256, KeyID: tt.kid}, new(payload))
 			if tt.want <= 4 && (err != nil || len(got) != tt.want) {
 				t.Errorf("%d keys, kid %q: %d keys are tried, %v: want %d", n, tt.kid, len(got), err, tt.want)
 			}

@@ -26,7 +26,7 @@ const tokenInterval = time.Minute
 //
 // The Expiry of a token is at most a minute ahead, so that an
 // [oauth2.ReuseTokenSource] around this one sees renewals too. Nothing is read
-// before the first Token. It may be used at once by many goroutines.
+// before the first Token. It is safe for concurrent use by multiple goroutines.
 func TokenFile(path string) oauth2.TokenSource {
 	return &tokenFile{path, reread.New(path, maxBearerSize, tokenInterval, parseTokenFile, slog.New(slog.DiscardHandler))}
 }
@@ -108,10 +108,11 @@ func parseTokenFile(data []byte) (mountedToken, error) {
 //
 // A request to another origin is an error that names both, unless a redirect
 // led there: then it passes without the token. A request that has an
-// Authorization header already is an error.
+// Authorization header already is an error. It is safe for concurrent use by
+// multiple goroutines if Source and Base are.
 type Transport struct {
 	Source oauth2.TokenSource // of the token, usually TokenFile
-	Origin string             // scheme, host and port; http only where it says so
+	Origin string             // scheme, host and port, with no path, not even /; over http others may read the token
 	Base   http.RoundTripper  // nil: http.DefaultTransport
 }
 

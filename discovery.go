@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -269,7 +268,7 @@ func (r *remote) explainTransport(request *http.Request, err error) error {
 		return fmt.Errorf("GET %s: no answer within %v", r.show(request.URL), fetchTimeout)
 	case isUnknown:
 		return fmt.Errorf("GET %s: %w: is RemoteKeys.CAFile the CA of this server?", r.show(request.URL), unknown)
-	case r.transport != nil && tells(err, request):
+	case r.transport != nil && leaks(err, request):
 		return fmt.Errorf("GET %s: RemoteKeys.Transport failed, with an error that quotes the request or the answer", r.show(request.URL))
 	case r.transport != nil:
 		// Its text alone: an error of ours in it would pass for a verdict.
@@ -281,9 +280,9 @@ func (r *remote) explainTransport(request *http.Request, err error) error {
 	}
 }
 
-// tells reports whether the text of err may hold what is nobody's business: it
+// leaks reports whether the text of err may hold what is nobody's business: it
 // is long, or has the bearer token or what looks like one.
-func tells(err error, request *http.Request) bool {
+func leaks(err error, request *http.Request) bool {
 	text := err.Error()
 	bearer := strings.TrimPrefix(request.Header.Get("Authorization"), "Bearer ")
 	return len(text) > maxErrorText || strings.Contains(text, "eyJ") || bearer != "" && strings.Contains(text, bearer)
@@ -322,7 +321,7 @@ func retryAfter(header http.Header) time.Duration {
 		return 0
 	}
 	// One moment for all who were told of it: they don't come back at once.
-	after := max(0, time.Until(date))
+	after := min(max(0, time.Until(date)), maxRetryAfter)
 	return after + rand.N(after/5+minBackoff)
 }
 
@@ -499,14 +498,13 @@ func mustOrigin(text string) string {
 // bundle would lock the service out, or no roots at all would mean the
 // system's.
 func parseRoots(data []byte) (*x509.CertPool, error) {
+	blocks, err := pemBlocks(data)
+	if err != nil {
+		return nil, err
+	}
 	pool := x509.NewCertPool()
-	found, whole, begun := 0, 0, countPEM(data)
-	for {
-		var block *pem.Block
-		if block, data = pem.Decode(data); block == nil {
-			break
-		}
-		whole++
+	found := 0
+	for _, block := range blocks {
 		if block.Type != "CERTIFICATE" {
 			continue
 		}
@@ -516,9 +514,6 @@ func parseRoots(data []byte) (*x509.CertPool, error) {
 		}
 		pool.AddCert(certificate)
 		found++
-	}
-	if whole != begun {
-		return nil, fmt.Errorf("%d PEM blocks begin and %d are whole: is the file half-written?", begun, whole)
 	}
 	if found == 0 {
 		return nil, errors.New("no certificate in PEM")

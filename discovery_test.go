@@ -163,7 +163,7 @@ func (s *keyServer) config() kubejwt.Config {
 // failure a fetch waits for about as long.
 func soon(t testing.TB, what string, holds func() error) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(45 * time.Second) // attempts without keys are 30 s apart at most
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -624,6 +624,7 @@ func TestRetryAfterHeader(t *testing.T) {
 		{"503", http.StatusServiceUnavailable, "120", 2 * time.Minute},
 		{"a date", http.StatusTooManyRequests, time.Now().Add(2 * time.Minute).UTC().Format(http.TimeFormat), 2 * time.Minute},
 		{"a day", http.StatusTooManyRequests, "86400", 10 * time.Minute},
+		{"a date without end", http.StatusTooManyRequests, "Fri, 31 Dec 9999 23:59:59 GMT", 10 * time.Minute},
 		{"a number without end", http.StatusTooManyRequests, strings.Repeat("9", 40), 10 * time.Minute},
 		{"negative", http.StatusTooManyRequests, "-5", 0},
 		{"nonsense", http.StatusTooManyRequests, secretText, 0},

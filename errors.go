@@ -78,12 +78,13 @@ func (r Reason) advice() string {
 }
 
 // An InvalidTokenError says why a token was refused: answer 401. Its text holds
-// nothing of the token but iss, aud and kid, quoted and bounded, and is meant
-// for logs; callers get the fixed text of [WriteError].
+// nothing of the token but iss, aud and kid (quoted, 80 bytes of each at most),
+// alg and times, and is meant for logs; callers get the fixed text of
+// [WriteError].
 type InvalidTokenError struct {
 	Reason  Reason
 	Rule    int    // the rule that refused it, as the package documentation numbers them
-	Subject string // sub, for logs; "" unless the signature held
+	Subject string // sub, for logs; "" unless the signature held, or if it is over 512 bytes
 	Want    string // what was expected; may be empty
 	Got     string // what came; may be empty
 }

@@ -37,29 +37,25 @@ func Join(members ...*Verifier) (*Verifier, error) {
 		for _, issuer := range issuers {
 			joined.byIssuer[issuer] = m
 		}
-		joined.cluster.static = joined.cluster.static || m.cluster.static
 	}
 	joined.cluster.config.Logger = members[0].cluster.config.Logger
 	return joined, nil
 }
 
 // verifyJoined lets the member verify whose issuer the token names.
-func (v *Verifier) verifyJoined(ctx context.Context, token string) (Claims, error) {
-	member, err := v.memberFor(token)
+func (v *Verifier) verifyJoined(ctx context.Context, token string, key cacheKey) (Claims, error) {
+	member, err := v.memberFor(token, key)
 	if err != nil {
 		v.cluster.record(ctx, err)
 		return Claims{}, err
 	}
-	return member.Verify(ctx, token)
+	return member.answer(ctx, token, key)
 }
 
-func (v *Verifier) memberFor(token string) (*Verifier, error) {
-	if len(token) <= maxRemembered {
-		digest := digestOf(token)
-		for _, m := range v.members {
-			if _, ok := m.cluster.remembered.Get(digest); ok {
-				return m, nil
-			}
+func (v *Verifier) memberFor(token string, key cacheKey) (*Verifier, error) {
+	for _, m := range v.members {
+		if _, ok := m.cluster.remembered.Get(key.digest); key.fits && ok {
+			return m, nil
 		}
 	}
 	// What rules 1 to 3 refuse, any member refuses for the same reason, but for
@@ -73,7 +69,7 @@ func (v *Verifier) memberFor(token string) (*Verifier, error) {
 	if err != nil {
 		return anyone, nil
 	}
-	if header.KeyID == "" && !v.cluster.static {
+	if header.KeyID == "" && !anyone.cluster.static {
 		return anyone, nil
 	}
 	claimed, err := decodePayload(compact.UnverifiedPayload())

@@ -231,7 +231,7 @@ func (c *jwksCache) unavailable(cause error) error {
 // retryIn is how long to wait before the next attempt after a failure: never
 // long without keys to serve with, even if there were some when it failed.
 func (c *jwksCache) retryIn(s *cacheState, now instant) time.Duration {
-	if s.failed == 0 {
+	if s.err == nil {
 		return 0
 	}
 	backoff := s.backoff
@@ -247,12 +247,13 @@ func (c *jwksCache) load() *cacheState {
 	if s := c.state.Load(); s != nil {
 		return s
 	}
-	s, tell := new(cacheState), func() {}
-	if c.snapshot != nil {
-		s, tell = c.snapshot.load(c.now(), c.maxStale, c.logger)
+	if c.snapshot == nil {
+		c.state.CompareAndSwap(nil, new(cacheState))
+		return c.state.Load()
 	}
+	s, err := c.snapshot.load(c.now(), c.maxStale)
 	if c.state.CompareAndSwap(nil, s) {
-		tell()
+		c.snapshot.report(s, err, c.logger)
 	}
 	return c.state.Load()
 }
@@ -270,7 +271,7 @@ func (c *jwksCache) start(now instant) *flight {
 		return nil
 	case s.keys != nil && s.err == nil && now.since(s.fetchedAt) < s.refresh:
 		return nil // another caller's fetch ended since this one looked
-	case s.failed > 0:
+	case s.err != nil:
 		return c.takeOff(causeRetry)
 	case s.keys == nil:
 		return c.takeOff(causeFirst)
@@ -367,7 +368,7 @@ func (c *jwksCache) land(f *flight, got fetched, err error) {
 	last, now := c.state.Load(), c.now()
 	var next *cacheState
 	if err != nil {
-		next = last.afterFailure(now, err, c.trusted(last, now))
+		next = c.afterFailure(last, now, err)
 	} else {
 		next = last.afterSuccess(now, f.cause, got, c.maxStale)
 	}
@@ -401,12 +402,12 @@ func (c *jwksCache) save(s *cacheState, roots string) {
 	}
 }
 
-func (s *cacheState) afterFailure(now instant, err error, trusted bool) *cacheState {
+func (c *jwksCache) afterFailure(s *cacheState, now instant, err error) *cacheState {
 	next := *s
 	next.failed++
 	next.failedAt, next.err = now, err
 	most, mostAfter := maxBackoff, maxRetryAfter
-	if !trusted {
+	if !c.trusted(s, now) {
 		most, mostAfter = maxBackoffCold, maxBackoffCold
 	}
 	// Full jitter keeps ten thousand services apart that failed together.
@@ -454,7 +455,7 @@ func (s *cacheState) afterSuccess(now instant, cause fetchCause, got fetched, ma
 // logSuccess logs a fetch, and what is new: of keys in use, and of odd ones.
 func (c *jwksCache) logSuccess(cause fetchCause, last, next *cacheState) {
 	c.logger.Debug("kubejwt: fetched keys", "cause", string(cause), "keys", len(next.keys.keys), "life", next.life)
-	if last.failed > 0 {
+	if last.err != nil {
 		c.logger.Info("kubejwt: keys can be fetched again", "failures", last.failed)
 	}
 	if !next.keys.sameKeys(last.keys) {
@@ -489,12 +490,12 @@ func logChange(logger *slog.Logger, last, next *keySet) {
 
 func (c *jwksCache) addStats(s *Stats) {
 	state, now := c.load(), c.now()
-	s.Fetches += c.fetches.Load()
-	s.FetchFailures += c.failures.Load()
-	s.UnknownKeyFetches += c.onDemand.Load()
-	s.UnknownKeyThrottled += c.throttled.Load()
+	s.Fetches = c.fetches.Load()
+	s.FetchFailures = c.failures.Load()
+	s.UnknownKeyFetches = c.onDemand.Load()
+	s.UnknownKeyThrottled = c.throttled.Load()
 	s.LastError = state.err
-	if state.failed > 0 {
+	if state.err != nil {
 		s.NextFetch = now.wall.Add(c.retryIn(state, now))
 	}
 	if state.keys == nil {
@@ -505,7 +506,7 @@ func (c *jwksCache) addStats(s *Stats) {
 	if c.maxStale >= 0 {
 		s.StaleAt = state.fetchedAt.wall.Add(c.maxStale)
 	}
-	if state.failed == 0 {
+	if state.err == nil {
 		s.NextFetch = state.fetchedAt.wall.Add(state.refresh)
 	}
 }

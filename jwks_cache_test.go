@@ -709,7 +709,7 @@ func TestKeyThatWentMeanwhile(t *testing.T) {
 		remember := func() int {
 			digest := sha256.Sum256([]byte(rand.Text()))
 			before := c.remembered.Len()
-			c.remember(trace{digest, true}, jws.Header{Algorithm: jws.ES256, KeyID: "old"}, signer, Claims{}, new(payload))
+			c.remember(cacheKey{digest, true}, jws.Header{Algorithm: jws.ES256, KeyID: "old"}, signer, Claims{}, new(payload))
 			return c.remembered.Len() - before
 		}
 		if n := remember(); n != 1 {
@@ -799,6 +799,7 @@ func TestClocksThatJump(t *testing.T) {
 
 func TestBackoff(t *testing.T) {
 	now := realClock()
+	cache := &jwksCache{maxStale: -1}
 	withKeys := &cacheState{keys: newKeySet()}
 	for _, tt := range []struct {
 		name     string
@@ -821,7 +822,7 @@ func TestBackoff(t *testing.T) {
 			var sum, most time.Duration
 			const draws = 2000
 			for range draws {
-				d := s.afterFailure(now, errors.New("connection refused"), s.keys != nil).backoff
+				d := cache.afterFailure(&s, now, errors.New("connection refused")).backoff
 				sum, most = sum+d, max(most, d)
 			}
 			if most >= tt.most || most < tt.most*9/10 {

@@ -67,7 +67,8 @@ type KeyFile string
 //
 // A key set is used for as long as its max-age says, but no less than 5 minutes
 // and no more than an hour, and is refreshed in the background before that. See
-// the package documentation for rotation and outages.
+// the package documentation for rotation and outages. The built-in transport
+// heeds HTTPS_PROXY and NO_PROXY.
 type RemoteKeys struct {
 	// DiscoveryURL is where the discovery document is, if not at the issuer:
 	// "" means Config.Issuer, less one trailing slash, and
@@ -82,20 +83,23 @@ type RemoteKeys struct {
 	CAFile string
 	// BearerTokenFile holds a token to send, and is read again as it rotates.
 	// The token goes to the configured origin only, that of JWKSURL or
-	// DiscoveryURL if set, else of the issuer: never on a redirect, and never
-	// where a fetched document points.
+	// DiscoveryURL if set, else of the issuer, and never on a redirect. A
+	// jwks_uri on another origin is an error then: set JWKSURL.
 	BearerTokenFile string
 	// Transport replaces the built-in transport; nil means the built-in one.
-	// It excludes CAFile. Redirects are still not followed, and the limits on
-	// time and size stay.
+	// It excludes CAFile. Redirects are still not followed, the limits on time
+	// and size stay, and a jwks_uri on another origin is an error.
 	Transport http.RoundTripper
 	// MaxStale is for how long keys are trusted when they cannot be refreshed:
 	// 0 means 24 hours, negative means for ever. Less than 5 minutes is an
 	// error.
 	MaxStale time.Duration
 	// SnapshotFile is where the last good key set is kept, so that a service
-	// which restarts during an outage can verify at once: "" means nowhere.
-	// Whoever can write this file can mint identities.
+	// which restarts during an outage can verify as soon as its first fetch has
+	// failed, after 10 seconds at most: "" means nowhere. It is replaced in one
+	// step, so that its folder has to be writable, and ignored if the issuer, the
+	// URL or CAFile's content is another, or if it is older than MaxStale. It
+	// holds public keys alone; whoever can write it can mint identities.
 	SnapshotFile string
 }
 
@@ -137,34 +141,45 @@ func parseKeySet(data []byte) (*keySet, error) {
 }
 
 func parsePEM(data []byte) (PublicKeys, error) {
-	begun := countPEM(data)
+	blocks, errBlocks := pemBlocks(data)
+	if len(blocks) > maxKeys {
+		return nil, fmt.Errorf("more than %d keys", maxKeys)
+	}
 	var keys PublicKeys
-	for {
-		var block *pem.Block
-		if block, data = pem.Decode(data); block == nil {
-			break
-		}
-		if len(keys) == maxKeys {
-			return nil, fmt.Errorf("more than %d keys", maxKeys)
-		}
+	for i, block := range blocks {
 		key, err := parseBlock(block)
 		if err != nil {
-			return nil, fmt.Errorf("PEM block %d: %w", len(keys)+1, err)
+			return nil, fmt.Errorf("PEM block %d: %w", i+1, err)
 		}
 		keys = append(keys, PublicKey{Key: key})
 	}
 	switch {
-	case len(keys) != begun:
-		return nil, fmt.Errorf("%d PEM blocks begin and %d are whole: is the file half-written?", begun, len(keys))
+	case errBlocks != nil:
+		return nil, errBlocks
 	case len(keys) == 0:
 		return nil, errors.New("no key: want PEM blocks (an API server's sa.pub) or a JWKS (what it serves at /openid/v1/jwks)")
 	}
 	return keys, nil
 }
 
-// countPEM counts the blocks that begin in data. pem.Decode skips a damaged one
-// without a word, and one that does not begin a line, as after a byte order mark.
-func countPEM(data []byte) int { return bytes.Count(data, []byte("-----BEGIN ")) }
+// pemBlocks decodes all blocks of data. It is an error, beside those that are
+// whole, if more begin: pem.Decode skips a damaged one without a word, and one
+// that does not begin a line, as after a byte order mark.
+func pemBlocks(data []byte) ([]*pem.Block, error) {
+	begun := bytes.Count(data, []byte("-----BEGIN "))
+	var blocks []*pem.Block
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			break
+		}
+		blocks = append(blocks, block)
+	}
+	if len(blocks) != begun {
+		return blocks, fmt.Errorf("%d PEM blocks begin and %d are whole: is the file half-written?", begun, len(blocks))
+	}
+	return blocks, nil
+}
 
 func parseBlock(block *pem.Block) (crypto.PublicKey, error) {
 	var key crypto.PublicKey
@@ -247,9 +262,16 @@ func parseFetchedJWKS(data []byte) (*keySet, error) {
 	}
 	set := newKeySet()
 	for i, raw := range list {
-		k, err := parseFetchedJWK(raw)
+		parsed, err := parseJWK(raw)
+		if err == nil && parsed.KeyID == "" {
+			err = errors.New("a key without kid")
+		}
+		var k *key
+		if err == nil {
+			k, err = newKey(parsed)
+		}
 		if err != nil {
-			set.dropped = append(set.dropped, droppedKey{id: k.id, why: fmt.Sprintf("key %d: %v", i+1, err)})
+			set.dropped = append(set.dropped, droppedKey{id: parsed.KeyID, why: fmt.Sprintf("key %d: %v", i+1, err)})
 			continue
 		}
 		set.add(k)
@@ -259,23 +281,6 @@ func parseFetchedJWKS(data []byte) (*keySet, error) {
 		return nil, fmt.Errorf("a JWKS without a usable key: %s", set.dropped[0].why)
 	}
 	return set, nil
-}
-
-// parseFetchedJWK returns a key that has its ID even beside an error, if there
-// was one.
-func parseFetchedJWK(raw []byte) (*key, error) {
-	parsed, err := parseJWK(raw)
-	if err != nil {
-		return &key{id: parsed.KeyID}, err
-	}
-	if parsed.KeyID == "" {
-		return &key{}, errors.New("a key without kid")
-	}
-	k, err := newKey(parsed)
-	if err != nil {
-		return &key{id: parsed.KeyID}, err
-	}
-	return k, nil
 }
 
 // jwkHead is what tells whether a JSON Web Key is one for here at all.

@@ -21,31 +21,32 @@ type remembered struct {
 	keyFingerprint [sha256.Size]byte
 }
 
-// trace is what a token is remembered by; zero for one that is not remembered.
-type trace struct {
+// cacheKey is what a token is remembered by; zero for one that is not
+// remembered.
+type cacheKey struct {
 	digest tokencache.Digest
 	fits   bool
 }
 
-// trace spares the digest of a token that is too large, and where nothing is
+// cacheKey spares the digest of a token that is too large, and where nothing is
 // remembered.
-func (c *cluster) trace(token string) trace {
+func (c *cluster) cacheKey(token string) cacheKey {
 	if c.config.CacheSize < 0 || len(token) > maxRemembered {
-		return trace{}
+		return cacheKey{}
 	}
-	return trace{digestOf(token), true}
+	return cacheKey{digestOf(token), true}
 }
 
 // recall answers for a token that was verified before, as verifying it again
 // would: with its very key still in use, and rules 7 and 9 judged anew. Where
 // that is not so, known is false and verifying it again gives the reason; seen
 // is what was known of the keys until then.
-func (v *Verifier) recall(ctx context.Context, t trace) (claims Claims, known bool, seen view, err error) {
+func (v *Verifier) recall(ctx context.Context, key cacheKey) (claims Claims, known bool, seen view, err error) {
 	c := v.cluster
-	if !t.fits {
+	if !key.fits {
 		return Claims{}, false, view{}, nil
 	}
-	r, ok := c.remembered.Get(t.digest)
+	r, ok := c.remembered.Get(key.digest)
 	if !ok {
 		return Claims{}, false, view{}, nil
 	}
@@ -59,20 +60,20 @@ func (v *Verifier) recall(ctx context.Context, t trace) (claims Claims, known bo
 	if _, err := c.judge(&r.registered, r.warnAfter); err != nil {
 		return Claims{}, false, keys, nil
 	}
+	c.counters.rememberedHits.Add(1)
 	if !v.allowed.admit(r.claims.Namespace, r.claims.ServiceAccount.Name) {
 		return Claims{}, true, keys, &NotAllowedError{Claims: r.claims}
 	}
-	c.counters.rememberedHits.Add(1)
 	return r.claims, true, keys, nil
 }
 
 // remember keeps a token that was verified. One that named no kid, that is
 // large, or whose key has gone meanwhile, is verified each time.
-func (c *cluster) remember(t trace, header jws.Header, signer *key, claims Claims, claimed *payload) {
-	if !t.fits || header.KeyID == "" || !c.keys.holds(signer.id, signer.fingerprint) {
+func (c *cluster) remember(key cacheKey, header jws.Header, signer *key, claims Claims, claimed *payload) {
+	if !key.fits || header.KeyID == "" || !c.keys.holds(signer.id, signer.fingerprint) {
 		return
 	}
-	c.remembered.Put(t.digest, &remembered{
+	c.remembered.Put(key.digest, &remembered{
 		claims:         claims,
 		registered:     claimed.registered,
 		warnAfter:      claimed.warnAfter(),

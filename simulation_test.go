@@ -124,7 +124,7 @@ func (m *member) due() time.Time {
 	switch {
 	case s == nil:
 		return now
-	case s.failed > 0:
+	case s.err != nil:
 		return now.Add(m.cache.retryIn(s, m.cache.now()))
 	default:
 		return later(now, s.fetchedAt.mono.Add(s.refresh))

@@ -39,19 +39,22 @@ type snapshotKey struct {
 }
 
 // load returns the state that the file holds, as one past its life so that a
-// fetch is tried before it is used, or an empty state if the file does not fit;
-// and what logs that.
-func (f *snapshotFile) load(now instant, maxStale time.Duration, logger *slog.Logger) (state *cacheState, tell func()) {
+// fetch is tried before it is used, or beside an error an empty state.
+func (f *snapshotFile) load(now instant, maxStale time.Duration) (*cacheState, error) {
 	state, err := f.read(now, maxStale)
+	if err != nil {
+		return new(cacheState), err
+	}
+	return state, nil
+}
+
+// report logs what load has returned.
+func (f *snapshotFile) report(state *cacheState, err error, logger *slog.Logger) {
 	switch {
 	case err == nil:
-		return state, func() {
-			logger.Info("kubejwt: starting with the keys of the snapshot", "file", f.path, "fetched_at", state.fetchedAt.wall)
-		}
-	case errors.Is(err, os.ErrNotExist):
-		return new(cacheState), func() {}
-	default:
-		return new(cacheState), func() { logger.Warn("kubejwt: the snapshot is not used", "file", f.path, "why", err) }
+		logger.Info("kubejwt: starting with the keys of the snapshot", "file", f.path, "fetched_at", state.fetchedAt.wall)
+	case !errors.Is(err, os.ErrNotExist):
+		logger.Warn("kubejwt: the snapshot is not used", "file", f.path, "why", err)
 	}
 }
 

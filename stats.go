@@ -14,22 +14,22 @@ import (
 type Stats struct {
 	KeyIDs    []string  // of the keys in use, sorted
 	FetchedAt time.Time // when they were fetched or, of a KeyFile, last seen in order; zero: never
-	NextFetch time.Time // the earliest time of the next fetch; zero: nothing is fetched, or was yet
+	NextFetch time.Time // the earliest time of the next fetch, an unknown kid aside; zero: nothing is fetched, or nothing was yet
 	StaleAt   time.Time // from when they are no longer trusted; zero: never
 	LastError error     // of the last fetch or look at the KeyFile; nil if it succeeded
 
 	Fetches             uint64 // that ended, well or not
 	FetchFailures       uint64 // of those, the ones that failed
 	UnknownKeyFetches   uint64 // that an unknown kid or issuer set off
-	UnknownKeyThrottled uint64 // that one would have set off if the last had not been too recent
+	UnknownKeyThrottled uint64 // that were not made for one, as the last was too recent
 
 	Accepted        uint64            // tokens
 	NotAllowed      uint64            // good tokens of service accounts that are not admitted
 	KeysUnavailable uint64            // tokens that could not be judged
-	Refused         map[Reason]uint64 // all the others; never nil
+	Refused         map[Reason]uint64 // tokens, by Reason; never nil
 
 	Remembered     int    // verified tokens at hand
-	RememberedHits uint64 // tokens that needed no check of a signature
+	RememberedHits uint64 // tokens that needed no check of a signature, NotAllowed ones included
 }
 
 // counters are the parts of Stats that Verify counts.

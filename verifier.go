@@ -22,8 +22,8 @@ const (
 )
 
 // A Verifier tells which Kubernetes workload sent a token. Make it with [New],
-// [InCluster] or [Join]; it needs no closing. Its methods may be called at
-// once by many goroutines. A zero Verifier refuses everything with
+// [InCluster] or [Join]; it needs no closing. It is safe for concurrent use by
+// multiple goroutines. A zero Verifier refuses everything with
 // ErrKeysUnavailable.
 type Verifier struct {
 	cluster *cluster
@@ -66,10 +66,16 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 	if v == nil || v.cluster == nil {
 		return Claims{}, errNotMade
 	}
+	key := v.cluster.cacheKey(token)
 	if v.members != nil {
-		return v.verifyJoined(ctx, token)
+		return v.verifyJoined(ctx, token, key)
 	}
-	claims, err := v.verify(ctx, token)
+	return v.answer(ctx, token, key)
+}
+
+// answer is Verify of one issuer's Verifier: the verdict, counted and logged.
+func (v *Verifier) answer(ctx context.Context, token string, key cacheKey) (Claims, error) {
+	claims, err := v.verify(ctx, token, key)
 	v.cluster.record(ctx, err)
 	if err != nil {
 		return Claims{}, err
@@ -79,13 +85,12 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 
 var errNotMade error = &keysUnavailable{cause: errors.New("this Verifier is not made: use New, InCluster or Join")}
 
-func (v *Verifier) verify(ctx context.Context, token string) (Claims, error) {
+func (v *Verifier) verify(ctx context.Context, token string, key cacheKey) (Claims, error) {
 	if token == "" {
 		return Claims{}, ErrNoToken
 	}
 	c := v.cluster
-	trace := c.trace(token)
-	claims, known, seen, err := v.recall(ctx, trace)
+	claims, known, seen, err := v.recall(ctx, key)
 	if known {
 		return claims, err
 	}
@@ -122,8 +127,7 @@ func (v *Verifier) verify(ctx context.Context, token string) (Claims, error) {
 	}
 
 	// Rule 4: the key, by kid, is for this alg.
-	var few [maxKidlessKeys]*key
-	candidates, err := c.candidates(ctx, few[:0], keys, header, claimed)
+	candidates, err := c.candidates(ctx, keys, header, claimed)
 	if err != nil {
 		return Claims{}, err
 	}
@@ -141,25 +145,25 @@ func (v *Verifier) verify(ctx context.Context, token string) (Claims, error) {
 	// Rule 7: the registered claims.
 	audience, err := c.judge(&claimed.registered, claimed.warnAfter())
 	if err != nil {
-		return Claims{}, about(claimed, err)
+		return Claims{}, withSubject(claimed, err)
 	}
 
 	// Rule 8: one consistent identity.
 	claims, err = claimed.identity()
 	if err != nil {
-		return Claims{}, about(claimed, refuse(8, ReasonNotAServiceAccount, "a token that names one service account", err.Error()))
+		return Claims{}, withSubject(claimed, refuse(8, ReasonNotAServiceAccount, "a token that names one service account", err.Error()))
 	}
 	claims = c.complete(claims, claimed, audience)
 
 	// Rule 9: policy.
 	if c.config.RequirePod && claims.Pod == (Object{}) {
-		return Claims{}, about(claimed, refuse(9, ReasonNotBound, "a token bound to a pod", "one that is not"))
+		return Claims{}, withSubject(claimed, refuse(9, ReasonNotBound, "a token bound to a pod", "one that is not"))
 	}
 	if !v.allowed.admit(claims.Namespace, claims.ServiceAccount.Name) {
 		return Claims{}, &NotAllowedError{Claims: claims}
 	}
 
-	c.remember(trace, header, signer, claims, claimed)
+	c.remember(key, header, signer, claims, claimed)
 	return claims, nil
 }
 
@@ -246,11 +250,11 @@ func (c *cluster) lookAgain(ctx context.Context, seen view, claimed *payload) (v
 	return c.keys.again(ctx, seen)
 }
 
-// candidates appends the keys to try: the one that kid names or, for static
-// keys and no kid, a few that fit.
-func (c *cluster) candidates(ctx context.Context, few []*key, keys view, header jws.Header, claimed *payload) ([]*key, error) {
+// candidates are the keys to try: the one that kid names or, for static keys
+// and no kid, a few that fit.
+func (c *cluster) candidates(ctx context.Context, keys view, header jws.Header, claimed *payload) ([]*key, error) {
 	if header.KeyID == "" {
-		return kidless(few, keys, header)
+		return kidless(keys, header)
 	}
 	k := keys.byID[header.KeyID]
 	if k == nil {
@@ -270,10 +274,11 @@ func (c *cluster) candidates(ctx context.Context, few []*key, keys view, header 
 	if k.Algorithm() != header.Algorithm {
 		return nil, refuse(4, ReasonBadAlgorithm, k.Algorithm()+", as the key of this kid is for", header.Algorithm)
 	}
-	return append(few, k), nil
+	return []*key{k}, nil
 }
 
-func kidless(few []*key, keys view, header jws.Header) ([]*key, error) {
+func kidless(keys view, header jws.Header) ([]*key, error) {
+	var few []*key
 	for _, k := range keys.keys {
 		if k.Algorithm() != header.Algorithm {
 			continue
@@ -356,13 +361,9 @@ func (c *cluster) end(r *registered, warnAfter numericDate) numericDate {
 	return r.Expiry
 }
 
-// complete fills in what identity does not know. Strings that are ours anyway
-// are ours in Claims too, so that a remembered token does not hold a copy.
+// complete fills in what identity does not know.
 func (c *cluster) complete(claims Claims, claimed *payload, audience string) Claims {
 	claims.Issuer = claimed.Issuer
-	if claimed.Issuer == c.config.Issuer {
-		claims.Issuer = c.config.Issuer
-	}
 	claims.Audience = audience
 	claims.IssuedAt = claimed.IssuedAt.time()
 	claims.NotBefore = claimed.NotBefore.time()
@@ -370,8 +371,8 @@ func (c *cluster) complete(claims Claims, claimed *payload, audience string) Cla
 	return claims
 }
 
-// about adds the subject, which is verified by now, to a refusal.
-func about(claimed *payload, err error) error {
+// withSubject adds the subject, which is verified by now, to a refusal.
+func withSubject(claimed *payload, err error) error {
 	if refusal, ok := err.(*InvalidTokenError); ok && len(claimed.Subject) <= maxSubject {
 		refusal.Subject = claimed.Subject
 	}
@@ -411,8 +412,9 @@ func (c *cluster) record(ctx context.Context, err error) {
 
 // Ready returns nil while v has keys that it trusts, of every member if it is
 // joined. Only if it has none it fetches, under the same limits as Verify: fit
-// for a readiness probe, and to get the keys before the first request.
-// The error wraps ErrKeysUnavailable.
+// for a readiness probe, and to get the keys before the first request. It waits
+// for 10 seconds at most; a probe that gives up sooner finds the keys at a later
+// try. The error wraps ErrKeysUnavailable.
 func (v *Verifier) Ready(ctx context.Context) error {
 	if v == nil || v.cluster == nil {
 		return errNotMade

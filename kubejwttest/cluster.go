@@ -32,8 +32,8 @@ import (
 	"github.com/kubejwt/kubejwt"
 )
 
-// A Cluster is a cluster with one API server on the loopback interface. Its
-// methods may be called at once by many goroutines.
+// A Cluster is a cluster with one API server on the loopback interface. It is
+// safe for concurrent use by multiple goroutines.
 type Cluster struct {
 	issuer string
 	server *http.Server
@@ -181,15 +181,16 @@ func (c *Cluster) DropKey(kid string) {
 	c.signer = slices.IndexFunc(kept, func(key signingKey) bool { return key.kid == signing })
 }
 
-// SetAvailable says whether the API server answers: if not, it breaks
-// connections off.
+// SetAvailable sets whether the API server answers. While it does not,
+// connections break off.
 func (c *Cluster) SetAvailable(available bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.available = available
 }
 
-// SetLatency is how long the API server thinks before each answer.
+// SetLatency sets how long the API server takes to answer a request: 0, as at
+// first, is no time.
 func (c *Cluster) SetLatency(latency time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -194,8 +194,13 @@ func published(contentType string, body []byte) answer {
 
 // Transport returns a RoundTripper that asks the API server in memory, for
 // RemoteKeys.Transport: with no socket in play, a test can run in a
-// testing/synctest bubble, if the Cluster was made outside of it. It vouches
-// for requests that have no bearer token.
+// testing/synctest bubble, if the Cluster was made outside of it:
+//
+//	config := cluster.Config("data-store")
+//	config.Keys = kubejwt.RemoteKeys{Transport: cluster.Transport()}
+//
+// Requests without a bearer token are answered as if a service account had sent
+// them.
 func (c *Cluster) Transport() http.RoundTripper { return inMemory{c} }
 
 type inMemory struct{ cluster *Cluster }

@@ -287,8 +287,8 @@ func (c Compact) Verify(h Header, k Key) error {
 	}
 }
 
-// stackSize is how much of a token is hashed where it costs no allocation: all
-// of a pod's.
+// stackSize is the size up to which a token is hashed from a buffer on the
+// stack, without an allocation: a pod's is smaller.
 const stackSize = 4 << 10
 
 func (k Key) digest(signed string) []byte {

@@ -24,8 +24,8 @@ const retryInterval = time.Second
 // the file may have been replaced a day ago.
 const grace = time.Second
 
-// A File is the last good content of a file, parsed. Its methods may be called
-// at once by many goroutines. While a file is in use, nobody waits for another
+// A File is the last good content of a file, parsed. It is safe for concurrent
+// use by multiple goroutines. While a file is in use, nobody waits for another
 // who looks at it.
 type File[T any] struct {
 	path     string
@@ -126,24 +126,24 @@ func (f *File[T]) look(last *content[T]) *content[T] {
 	} else {
 		next.Problem = fmt.Errorf("%s: %w", f.path, err)
 	}
-	f.report(next.Problem, next.found)
+	f.report(next)
 	return next
 }
 
 // report logs a problem once, and its end.
-func (f *File[T]) report(problem error, kept bool) {
+func (f *File[T]) report(c *content[T]) {
 	text := ""
-	if problem != nil {
-		text = problem.Error()
+	if c.Problem != nil {
+		text = c.Problem.Error()
 	}
 	if text == f.problem {
 		return
 	}
 	f.problem = text
 	switch {
-	case problem == nil:
+	case c.Problem == nil:
 		f.logger.Info("kubejwt: a file is in order again", "file", f.path)
-	case kept:
+	case c.found:
 		f.logger.Warn("kubejwt: a file is not in order, its last good content stays in use", "error", text)
 	default:
 		f.logger.Warn("kubejwt: a file is not in order", "error", text)

@@ -24,7 +24,7 @@ const maxShards = 64
 // A Digest is the SHA-256 of a token.
 type Digest = [32]byte
 
-// A Cache maps digests to values. Its methods may be called at once by many
+// A Cache maps digests to values. It is safe for concurrent use by multiple
 // goroutines, and reading waits for nobody. The zero Cache, and a nil one,
 // remember nothing.
 type Cache[V any] struct {
