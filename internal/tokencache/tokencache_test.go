@@ -3,6 +3,7 @@ package tokencache_test
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"math/rand/v2"
 	"sync"
 	"testing"
 
@@ -14,7 +15,7 @@ func digest(i int) tokencache.Digest {
 }
 
 func TestNeverMoreThanSize(t *testing.T) {
-	for _, size := range []int{-1, 0, 1, 2, 63, 64, 65, 1000} {
+	for _, size := range []int{-1, 0, 1, 2, 63, 64, 65, 255, 256, 1000, 8192} {
 		c := tokencache.New[int](size)
 		for i := range 10 * max(size, 10) {
 			c.Put(digest(i), i)
@@ -35,9 +36,109 @@ func TestNeverMoreThanSize(t *testing.T) {
 			t.Errorf("size %d: %d entries, of which %d are found", size, c.Len(), found)
 		}
 		// The digests spread evenly, so that ten times the size fills it.
-		if size > 0 && c.Len() < size*9/10 {
+		if size > 0 && c.Len() != size {
 			t.Errorf("size %d: only %d entries", size, c.Len())
 		}
+	}
+}
+
+// A small cache holds as many as it says, all of them in use.
+func TestSmallIsFull(t *testing.T) {
+	for _, size := range []int{1, 2, 10, 64, 100, 255} {
+		c := tokencache.New[int](size)
+		for range 3 {
+			for i := range size {
+				if _, ok := c.Get(digest(i)); !ok {
+					c.Put(digest(i), i)
+				}
+			}
+		}
+		for i := range size {
+			if value, ok := c.Get(digest(i)); !ok || value != i {
+				t.Errorf("size %d: %d is gone", size, i)
+			}
+		}
+	}
+}
+
+// Digests that stand side by side, that differ in one byte, and that run over
+// the end of the table.
+func TestCollisions(t *testing.T) {
+	for name, digest := range map[string]func(i int) tokencache.Digest{
+		"the same place": func(i int) (d tokencache.Digest) {
+			binary.BigEndian.PutUint64(d[24:], uint64(i))
+			return d
+		},
+		"the last places": func(i int) (d tokencache.Digest) {
+			binary.LittleEndian.PutUint32(d[2:], uint32(0xfffffff8+i%16))
+			binary.BigEndian.PutUint64(d[24:], uint64(i))
+			return d
+		},
+		"the first byte": func(i int) (d tokencache.Digest) {
+			binary.BigEndian.PutUint64(d[:], uint64(i)<<48)
+			return d
+		},
+	} {
+		const size = 200
+		c := tokencache.New[int](size)
+		random := rand.New(rand.NewPCG(1, 2))
+		last := make(map[int]int)
+		for step := range 20 * size {
+			i := random.IntN(2 * size)
+			c.Put(digest(i), step)
+			last[i] = step
+			if value, ok := c.Get(digest(random.IntN(2 * size))); ok && value > step {
+				t.Fatalf("%s: a value of the future", name)
+			}
+			if value, ok := c.Get(digest(i)); !ok || value != step {
+				t.Fatalf("%s: %d is not there after Put", name, i)
+			}
+		}
+		found := 0
+		for i, step := range last {
+			if value, ok := c.Get(digest(i)); ok {
+				found++
+				if value != step {
+					t.Errorf("%s: %d under the digest of %d: want %d", name, value, i, step)
+				}
+			}
+		}
+		if found != c.Len() || found != size {
+			t.Errorf("%s: %d entries, of which %d are found: want %d", name, c.Len(), found, size)
+		}
+	}
+}
+
+// Readers that never pause keep no writer from finding a slot.
+func TestAllRead(t *testing.T) {
+	const size = 64
+	c := tokencache.New[int](size)
+	for i := range size {
+		c.Put(digest(i), i)
+	}
+	done := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			for {
+				for i := range size {
+					c.Get(digest(i))
+				}
+				select {
+				case <-done:
+					return
+				default:
+				}
+			}
+		})
+	}
+	for i := size; i < 20*size; i++ {
+		c.Put(digest(i), i)
+	}
+	close(done)
+	readers.Wait()
+	if c.Len() != size {
+		t.Errorf("%d entries: want %d", c.Len(), size)
 	}
 }
 
