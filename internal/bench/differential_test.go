@@ -23,7 +23,7 @@ type kind struct {
 
 var kinds = []kind{
 	{"One spelling for every token", []string{"form_blank", "form_newline", "form_crlf", "form_tab", "form_folded", "form_spare_bits"},
-		"Line breaks and spare bits are skipped by base64 decoders, so that a token that was good in one spelling is good in many. RFC 7515, section 2, allows none of them. Here a token has one spelling: what is remembered, denied or counted by its text can't be passed by with another."},
+		"Line breaks and spare bits are skipped by base64 decoders, so that a token that was good in one spelling is good in many. RFC 7515, section 2, allows none of them. Here a token has one spelling, and whoever has it can't make others of it by changing blanks or bits that nobody reads. (Of an ECDSA signature there is always a second one that is as good: to deny a token, go by its `jti`.)"},
 	{"The compact form alone", []string{"form_json"},
 		"The JSON serialization can hold headers that no signature covers, and several signatures. RFC 7519, section 1, has JWTs in the compact form only."},
 	{"Bounded work before the signature", []string{"form_", "header_depth"},

@@ -145,7 +145,8 @@ func fastCap(t testing.TB, r recording) func(string) error {
 		}
 		kubernetes, _ := claims["kubernetes.io"].(map[string]any)
 		account, _ := kubernetes["serviceaccount"].(map[string]any)
-		if name, _ := account["name"].(string); name == "" || kubernetes["namespace"] == "" {
+		name, _ := account["name"].(string)
+		if namespace, _ := kubernetes["namespace"].(string); name == "" || namespace == "" {
 			return errNobody
 		}
 		return nil

@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"log/slog"
 	"maps"
 	"math/big"
@@ -130,8 +131,13 @@ func BenchmarkVerify(b *testing.B) {
 	}
 }
 
-// badTokens are ordinary tokens with one thing wrong.
-func (r recording) badTokens(t testing.TB) map[string]string {
+// badToken is an ordinary token with one thing wrong.
+type badToken struct {
+	token  string
+	reason kubejwt.Reason
+}
+
+func (r recording) badTokens(t testing.TB) map[string]badToken {
 	t.Helper()
 	_, signature := r.segments(t)
 	part := strings.Split(r.token, ".")
@@ -147,12 +153,32 @@ func (r recording) badTokens(t testing.TB) map[string]string {
 		return part[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(changed)) + "." + part[2]
 	}
 	signature[len(signature)/2] ^= 1
-	return map[string]string{
-		"bad_signature": part[0] + "." + part[1] + "." + base64.RawURLEncoding.EncodeToString(signature),
-		"truncated":     part[0] + "." + part[1],
-		"exp_string":    with(`"exp":`, `"exp":"0`),
-		"doubled_claim": with(`{`, `{"jti":"",`),
-		"wrong_issuer":  with(recordedIssuer, recordedIssuer+".example"),
+	return map[string]badToken{
+		"bad_signature": {part[0] + "." + part[1] + "." + base64.RawURLEncoding.EncodeToString(signature), kubejwt.ReasonBadSignature},
+		"truncated":     {part[0] + "." + part[1], kubejwt.ReasonMalformed},
+		"exp_string":    {with(`"exp":`, `"exp":"0","x":`), kubejwt.ReasonMalformed},
+		"doubled_claim": {with(`{`, `{"jti":"",`), kubejwt.ReasonMalformed},
+		"wrong_issuer":  {with(recordedIssuer, recordedIssuer+".example"), kubejwt.ReasonWrongIssuer},
+	}
+}
+
+// Bad tokens are refused for what is wrong with them, and by the peers too,
+// where they see it.
+func TestBadTokens(t *testing.T) {
+	for _, algorithm := range []string{"RS256", "ES256"} {
+		r := readRecording(t, algorithm)
+		v := r.verifier(t, 0)
+		for name, bad := range r.badTokens(t) {
+			_, err := v.Verify(t.Context(), bad.token)
+			if refusal, ok := errors.AsType[*kubejwt.InvalidTokenError](err); !ok || refusal.Reason != bad.reason {
+				t.Errorf("%s, %s: %v: want %s", algorithm, name, err, bad.reason)
+			}
+			for _, p := range fastPeers {
+				if err := p.prepare(t, r)(bad.token); err == nil {
+					t.Errorf("%s, %s: %s accepts it", algorithm, name, p.name)
+				}
+			}
+		}
 	}
 }
 
@@ -163,7 +189,7 @@ func BenchmarkRefuse(b *testing.B) {
 		v := r.verifier(b, 0)
 		bad := r.badTokens(b)
 		for _, name := range slices.Sorted(maps.Keys(bad)) {
-			token := bad[name]
+			token := bad[name].token
 			b.Run("alg="+algorithm+"/token="+name+"/by=kubejwt", func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {

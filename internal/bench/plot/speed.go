@@ -43,6 +43,11 @@ func readSpeed(path string) (fastest, error) {
 			f[name] = seconds * 1e9
 		}
 	}
+	for _, by := range []string{"golang-jwt", "go-oidc", "jwx", "cap"} {
+		if took := f[verifyOf("RS256", by)]; took > 0 && (f[fastestOther] == 0 || took < f[fastestOther]) {
+			f[fastestOther] = took
+		}
+	}
 	return f, reader.Err()
 }
 
@@ -54,6 +59,10 @@ type ratio struct {
 	atLeast     bool // the bound is a floor
 }
 
+// fastestOther is the name of what is no benchmark itself: for RS256 the one of
+// the other libraries that took the least.
+const fastestOther = "the fastest of the others"
+
 func verifyOf(alg, by string) string { return "Verify/alg=" + alg + "/by=" + by }
 func refuseOf(alg, token string) string {
 	return "Refuse/alg=" + alg + "/token=" + token + "/by=kubejwt"
@@ -64,7 +73,7 @@ func ratios() []ratio {
 	list := []ratio{
 		{"RS256, first seen / `rsa.VerifyPKCS1v15` and SHA-256 alone", cold, verifyOf("RS256", "floor"), 1.20, false},
 		{"ES256, first seen / `ecdsa.Verify` alone", verifyOf("ES256", "kubejwt-cold"), verifyOf("ES256", "floor"), 1.10, false},
-		{"golang-jwt / RS256, first seen", verifyOf("RS256", "golang-jwt"), cold, 1.15, true},
+		{"the fastest of the others / RS256, first seen", fastestOther, cold, 1.15, true},
 		{"remembered / SHA-256 of the token alone", remembered, verifyOf("RS256", "sha256"), 2, false},
 		{"go-oidc / remembered", verifyOf("RS256", "go-oidc"), remembered, 40, true},
 		{"remembered: one core / two cores", "Cores/by=kubejwt-remembered/cores=1", "Cores/by=kubejwt-remembered/cores=2", 1.8, true},
