@@ -51,12 +51,18 @@ func in(folder string) kubejwt.RemoteKeys {
 // folder and two environment variables.
 func (c *cluster) inCluster(t *testing.T, host string, keys kubejwt.RemoteKeys) *kubejwt.Verifier {
 	t.Helper()
+	return c.inClusterWith(t, host, keys, 0)
+}
+
+func (c *cluster) inClusterWith(t *testing.T, host string, keys kubejwt.RemoteKeys, cacheSize int) *kubejwt.Verifier {
+	t.Helper()
 	t.Setenv("KUBERNETES_SERVICE_HOST", host)
 	t.Setenv("KUBERNETES_SERVICE_PORT", c.port)
 	v, err := kubejwt.InCluster(kubejwt.Config{
 		Audiences:       []string{service},
 		ServiceAccounts: []string{"api/api"},
 		Keys:            keys,
+		CacheSize:       cacheSize,
 	})
 	noError(t, err)
 	return v

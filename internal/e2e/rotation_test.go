@@ -8,27 +8,29 @@ import (
 	"github.com/kubejwt/kubejwt"
 )
 
-// throughout verifies token all the time, until the function that it returns
-// is called.
-func throughout(t *testing.T, v *kubejwt.Verifier, token string) (stop func()) {
+// throughout verifies token all the time, remembered and not, until the function
+// that it returns is called.
+func throughout(t *testing.T, token string, verifiers ...*kubejwt.Verifier) (stop func()) {
 	done := make(chan struct{})
-	var worker sync.WaitGroup
-	worker.Go(func() {
-		for {
-			if _, err := v.Verify(t.Context(), token); err != nil {
-				t.Errorf("during the rotation: %v", err)
-				return
+	var workers sync.WaitGroup
+	for _, v := range verifiers {
+		workers.Go(func() {
+			for {
+				if _, err := v.Verify(t.Context(), token); err != nil {
+					t.Errorf("during the rotation: %v", err)
+					return
+				}
+				select {
+				case <-done:
+					return
+				case <-time.After(10 * time.Millisecond):
+				}
 			}
-			select {
-			case <-done:
-				return
-			case <-time.After(10 * time.Millisecond):
-			}
-		}
-	})
+		})
+	}
 	return func() {
 		close(done)
-		worker.Wait()
+		workers.Wait()
 	}
 }
 
@@ -43,7 +45,9 @@ func TestRotation(t *testing.T) {
 	v := c.inCluster(t, "127.0.0.1", in(folder))
 	ofFirst := c.mint(t, account, nil, time.Hour, service)
 	expect(t, v, ofFirst, accepted)
-	stop := throughout(t, v, ofFirst)
+	forgetful := c.inClusterWith(t, "127.0.0.1", in(folder), -1)
+	expect(t, forgetful, ofFirst, accepted)
+	stop := throughout(t, ofFirst, v, forgetful)
 
 	s.published = []*signingKey{first, second}
 	c.restart(t, s)
@@ -57,7 +61,10 @@ func TestRotation(t *testing.T) {
 		t.Errorf("%d fetches, %d for an unknown kid: want 2, 1", stats.Fetches, stats.UnknownKeyFetches)
 	}
 	expect(t, c.inCluster(t, "127.0.0.1", in(folder)), ofFirst, accepted)
+	expect(t, forgetful, ofSecond, accepted)
 	stop()
+	stop = throughout(t, ofSecond, v, forgetful)
+	defer stop()
 
 	// The service's own token is of the old key, and is to be renewed before
 	// that goes: within the hour, kubelet has.
