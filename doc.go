@@ -15,8 +15,10 @@
 // first is reported, in the Reason and the Rule of an [InvalidTokenError].
 //
 //  1. Size and form. At most 16 KiB, of which the header has 8 at most; three
-//     segments of canonical base64url, so that a token has one spelling; a
-//     payload with at most 64 opening brackets and 256 commas.
+//     segments of canonical base64url, so that the same bytes have one spelling;
+//     a payload with at most 64 opening brackets and 256 commas. (Of an ECDSA
+//     signature there is always a second that is as good: to deny or to count
+//     tokens, go by Claims.ID, not by their text.)
 //  2. The header has alg and kid, perhaps typ, and nothing else. alg is one of
 //     RS256, ES256, ES384 and ES512, typ is JWT, kid has 1 to 1024 bytes. Only
 //     with PublicKeys and a KeyFile may kid be missing: then the keys that fit
