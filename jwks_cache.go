@@ -117,6 +117,7 @@ type cacheState struct {
 	backoff  time.Duration // from failedAt to the next attempt
 	err      error         // of the last attempt; nil if it succeeded
 
+	owed       bool          // a fetch for an unknown kid has failed since: what makes it good counts as one
 	onDemandAt instant       // the end of the last successful fetch for an unknown kid
 	spacing    time.Duration // from onDemandAt to the next; 0: there was none
 }
@@ -286,10 +287,10 @@ func (c *jwksCache) startOnDemand(now instant, seen view) *flight {
 	defer c.mu.Unlock()
 	s := c.state.Load()
 	switch {
-	case s.keys != seen.keySet:
-		return nil // a fetch has ended since this one looked, and may have brought the key
 	case c.flight != nil:
 		return c.flight
+	case s.keys != seen.keySet:
+		return nil // a fetch has ended since this one looked, and may have brought the key
 	case c.retryIn(s, now) > 0:
 		return nil
 	case s.spacing > 0 && now.since(s.onDemandAt) < s.spacing:
@@ -368,7 +369,7 @@ func (c *jwksCache) land(f *flight, got fetched, err error) {
 	last, now := c.state.Load(), c.now()
 	var next *cacheState
 	if err != nil {
-		next = c.afterFailure(last, now, err)
+		next = c.afterFailure(last, now, f.cause, err)
 	} else {
 		next = last.afterSuccess(now, f.cause, got, c.maxStale)
 	}
@@ -402,9 +403,10 @@ func (c *jwksCache) save(s *cacheState, roots string) {
 	}
 }
 
-func (c *jwksCache) afterFailure(s *cacheState, now instant, err error) *cacheState {
+func (c *jwksCache) afterFailure(s *cacheState, now instant, cause fetchCause, err error) *cacheState {
 	next := *s
 	next.failed++
+	next.owed = s.owed || cause == causeOnDemand
 	next.failedAt, next.err = now, err
 	most, mostAfter := maxBackoff, maxRetryAfter
 	if !c.trusted(s, now) {
@@ -442,7 +444,8 @@ func (s *cacheState) afterSuccess(now instant, cause fetchCause, got fetched, ma
 	}
 
 	changed := !got.keys.sameKeys(s.keys) || next.issuer != s.issuer
-	if cause == causeOnDemand {
+	if cause == causeOnDemand || s.owed {
+		next.owed = false
 		next.onDemandAt = now
 		next.spacing = min(max(minSpacing, 2*s.spacing), maxSpacing)
 	}

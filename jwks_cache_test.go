@@ -631,8 +631,11 @@ func TestFailureWithinTheLife(t *testing.T) {
 		if text := s.log.String(); !strings.Contains(text, `level=INFO msg="kubejwt: keys can be fetched again"`) {
 			t.Errorf("the recovery is not told:\n%s", text)
 		}
-		// Neither failures nor fetches in the background delay one on demand.
+		// What has made a fetch on demand good counts as one, and no other does.
 		s.mustFetches(s.fetches()) // what comes is counted from here
+		s.mustNotKnow(rand.Text())
+		s.mustFetches(0)
+		time.Sleep(minSpacing)
 		s.mustNotKnow(rand.Text())
 		s.mustFetches(1)
 		s.mustNotKnow(rand.Text())
@@ -643,6 +646,34 @@ func TestFailureWithinTheLife(t *testing.T) {
 		s.mustBeUnavailable(rand.Text())
 		if failed := s.cache.state.Load().failed; failed != 1 {
 			t.Errorf("%d failures in a row, want 1", failed)
+		}
+	})
+}
+
+// An origin that answers every other time, and tokens of random kids: what makes
+// a failure good is no way around the spacing.
+func TestUnknownKidsAtAFlakyOrigin(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.mustKnow("old")
+		s.mustFetches(1)
+		published := s.cache.fetch
+		failing := false
+		s.cache.fetch = func(ctx context.Context, cause fetchCause) (fetched, error) {
+			failing = !failing
+			if got, err := published(ctx, cause); err != nil || !failing {
+				return got, err
+			}
+			return fetched{}, errors.New("connection refused")
+		}
+		token := s.mint("old")
+		for range 10 * 60 * 6 {
+			s.mustAtOnce(token)
+			s.verify(s.mint(rand.Text()))
+			time.Sleep(100 * time.Millisecond)
+		}
+		// Gaps of 10, 20, 40 and then 60 seconds, and each time a failure first.
+		if n := s.fetches(); n < 12 || n > 20 {
+			t.Errorf("%d fetches in six minutes", n)
 		}
 	})
 }
@@ -665,6 +696,15 @@ func TestSetThatChangedMeanwhile(t *testing.T) {
 			t.Errorf("%v after %v: want the new set at once", err, time.Since(began))
 		}
 		s.mustFetches(0)
+
+		// With a fetch under way, it waits for that.
+		s.publish("newer")
+		go s.verify(s.mint("newer"))
+		synctest.Wait()
+		if got, err = s.cache.again(t.Context(), seen); err != nil || got.byID["newer"] == nil {
+			t.Errorf("%v: want the set of the fetch under way", err)
+		}
+		s.mustFetches(1)
 	})
 }
 
@@ -822,7 +862,7 @@ func TestBackoff(t *testing.T) {
 			var sum, most time.Duration
 			const draws = 2000
 			for range draws {
-				d := cache.afterFailure(&s, now, errors.New("connection refused")).backoff
+				d := cache.afterFailure(&s, now, causeRetry, errors.New("connection refused")).backoff
 				sum, most = sum+d, max(most, d)
 			}
 			if most >= tt.most || most < tt.most*9/10 {
