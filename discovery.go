@@ -122,7 +122,8 @@ func (r *remote) document(ctx context.Context, transport http.RoundTripper, caus
 		}
 	}
 	if ctx.Err() != nil {
-		return "", "", ctx.Err() // given up on: a later fetch may have read a newer document
+		// Given up on: a later fetch may have read a newer document.
+		return "", "", fmt.Errorf("GET %s: no answer within %v", r.documentURL, fetchTimeout)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -272,7 +273,8 @@ func (r *remote) explainTransport(request *http.Request, err error) error {
 		return fmt.Errorf("GET %s: RemoteKeys.Transport failed, with an error that quotes the request or the answer", r.show(request.URL))
 	case r.transport != nil:
 		// Its text alone: an error of ours in it would pass for a verdict.
-		return fmt.Errorf("GET %s: RemoteKeys.Transport: %s", r.show(request.URL), err)
+		text := err.Error()
+		return fmt.Errorf("GET %s: RemoteKeys.Transport: %s", r.show(request.URL), text[:min(len(text), maxErrorText)])
 	case isNetwork, isCertificate, isRecord, errors.Is(err, io.EOF):
 		return fmt.Errorf("GET %s: %w", r.show(request.URL), err)
 	default:
@@ -280,12 +282,12 @@ func (r *remote) explainTransport(request *http.Request, err error) error {
 	}
 }
 
-// leaks reports whether the text of err may hold what is nobody's business: it
-// is long, or has the bearer token or what looks like one.
+// leaks reports whether the text of err holds the bearer token or what looks
+// like one.
 func leaks(err error, request *http.Request) bool {
 	text := err.Error()
 	bearer := strings.TrimPrefix(request.Header.Get("Authorization"), "Bearer ")
-	return len(text) > maxErrorText || strings.Contains(text, "eyJ") || bearer != "" && strings.Contains(text, bearer)
+	return strings.Contains(text, "eyJ") || bearer != "" && strings.Contains(text, bearer)
 }
 
 func (r *remote) explainStatus(request *http.Request, response *http.Response) error {

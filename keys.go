@@ -166,7 +166,13 @@ func parsePEM(data []byte) (PublicKeys, error) {
 // whole, if more begin: pem.Decode skips a damaged one without a word, and one
 // that does not begin a line, as after a byte order mark.
 func pemBlocks(data []byte) ([]*pem.Block, error) {
-	begun := bytes.Count(data, []byte("-----BEGIN "))
+	begun := 0
+	for line := range bytes.SplitSeq(data, []byte("\n")) {
+		// What a comment mentions does not begin.
+		if bytes.Contains(line, []byte("-----BEGIN ")) && !bytes.HasPrefix(bytes.TrimSpace(line), []byte("#")) {
+			begun++
+		}
+	}
 	var blocks []*pem.Block
 	for {
 		var block *pem.Block

@@ -79,6 +79,7 @@ func TestParsePublicKeys(t *testing.T) {
 		{name: "PKCS #1", data: block("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(&rsaKey.PublicKey)), keys: 1},
 		{name: "a certificate", data: certificate, keys: 1},
 		{name: "several, with text around", data: "# ours\n" + rsaPEM + "\n# older\n" + ecPEM + "the end", keys: 2},
+		{name: "with a key in comments", data: "# -----BEGIN PUBLIC KEY----- of a\n" + rsaPEM + "# " + strings.ReplaceAll(ecPEM, "\n", "\n# "), keys: 1},
 		{name: "with CRLF", data: strings.ReplaceAll(rsaPEM+ecPEM, "\n", "\r\n"), keys: 2},
 		{name: "the same twice", data: rsaPEM + rsaPEM, keys: 1},
 		{name: "the same as certificate", data: ecPEM + certificate, keys: 1},

@@ -36,7 +36,7 @@ func TestLateDocument(t *testing.T) {
 		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(document)), Request: request}, nil
 	})})
 	r.namedURL = "https://iss.example/new"
-	if _, _, err := r.document(ctx, r.transport, causeFirst); !errors.Is(err, context.Canceled) || r.namedURL != "https://iss.example/new" {
+	if _, _, err := r.document(ctx, r.transport, causeFirst); err == nil || errors.Is(err, context.Canceled) || r.namedURL != "https://iss.example/new" {
 		t.Errorf("%v: the keys are looked for at %s", err, r.namedURL)
 	}
 	if _, _, err := r.document(t.Context(), r.transport, causeFirst); err != nil || r.namedURL != "https://iss.example/old" {
@@ -96,6 +96,7 @@ func TestParseRoots(t *testing.T) {
 		"one":                     {one, ""},
 		"two":                     {one + one, ""},
 		"text around":             {"our CA\n" + one + "the end\n", ""},
+		"one in comments":         {"  # the old one: -----BEGIN CERTIFICATE-----\n" + one, ""},
 		"a block of another type": {one + "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", ""},
 		"one and a half":          {one + one[:len(one)/2], "half-written"},
 		"damaged, then whole":     {strings.Replace(one, "M", "!", 1) + one, "half-written"},
