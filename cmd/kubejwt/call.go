@@ -86,7 +86,7 @@ func runCall(ctx context.Context, p process, flags *flag.FlagSet, args []string)
 			return verdictOf(ok, err)
 		}
 		if err != nil && ctx.Err() == nil {
-			fmt.Fprintf(p.stderr, "kubejwt call: %v\n", err)
+			fmt.Fprintf(p.stderr, "kubejwt call: %s\n", withhold(inFlags(err.Error())))
 		}
 		select {
 		case <-ctx.Done():
@@ -180,7 +180,7 @@ func callOnce(ctx context.Context, p process, client *http.Client, target *url.U
 // printable is text without what a terminal would act on, and without tokens: a
 // service may echo the one that it was sent.
 func printable(text string) string {
-	text = regexp.MustCompile(`eyJ[A-Za-z0-9_.-]+`).ReplaceAllLiteralString(text, withheld)
+	text = regexp.MustCompile(`\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_.-]*`).ReplaceAllLiteralString(text, withheld)
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
 			return r

@@ -143,6 +143,23 @@ func TestTokenInTheWrongPlace(t *testing.T) {
 	}
 }
 
+// What only sounds like one is no token.
+func TestNoToken(t *testing.T) {
+	keys := writeFile(t, "")
+	data, err := os.ReadFile(recordings + "/sa.pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys = filepath.Join(filepath.Dir(keys), "keyJwks.pem")
+	writeTo(t, keys, string(data))
+	token, err := os.ReadFile(recordings + "/tokens/pod_bound.jwt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kubejwtWith(t, string(token), recorded("-key-file", keys)...).mustSay(t, exitOK, "Accepted")
+	kubejwtWith(t, "", "call", "-token-file", keys+".missing", "http://127.0.0.1:1/monkeyJobs").mustSay(t, 1, "keyJwks.pem.missing")
+}
+
 // Colours are for terminals, and for those who want them.
 func TestColours(t *testing.T) {
 	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)

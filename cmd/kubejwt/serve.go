@@ -149,7 +149,7 @@ func (f *serveFlags) build(logger *slog.Logger) (*kubejwt.Verifier, error) {
 		}
 	}
 	for name, address := range map[string]string{"-listen": f.listen, "-debug-listen": f.debugListen} {
-		if _, _, err := net.SplitHostPort(address); err != nil && address != "off" {
+		if _, _, err := net.SplitHostPort(address); err != nil && (name == "-listen" || address != "off") {
 			return nil, usagef("%s %s: want an address as 127.0.0.1:8080", name, quote(address))
 		}
 	}

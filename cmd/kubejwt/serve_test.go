@@ -290,6 +290,7 @@ func TestServeUsage(t *testing.T) {
 		"-key-file stands alone": append(base, "-policy", "a=a/b", "-in-cluster"),
 		"-listen \"nonsense\"":   append(base, "-policy", "a=a/b", "-listen", "nonsense"),
 		"-debug-listen \"80\"":   append(base, "-policy", "a=a/b", "-debug-listen", "80"),
+		"-listen \"off\"":        append(base, "-policy", "a=a/b", "-listen", "off"),
 	} {
 		kubejwtWith(t, "", args...).mustSay(t, exitUsage, says)
 	}
@@ -341,7 +342,7 @@ func TestCall(t *testing.T) {
 		io.WriteString(w, "the data\x1b[2J "+strings.Repeat("x", maxBody))
 	})
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, "you sent %v.", r.Header["Authorization"])
+		fmt.Fprintf(w, `you sent %v. {"monkeyJobs":3}`, r.Header["Authorization"])
 	})
 	mux.Handle("/refuse", http.NotFoundHandler())
 	mux.Handle("/away", http.RedirectHandler("/data", http.StatusFound))
@@ -358,7 +359,7 @@ func TestCall(t *testing.T) {
 	if strings.Contains(r.out, "\x1b") {
 		t.Error("an escape sequence is printed")
 	}
-	call("/echo").mustSay(t, exitOK, "you sent [Bearer (withheld: it looks like a token)]")
+	call("/echo").mustSay(t, exitOK, `you sent [Bearer (withheld: it looks like a token)]. {"monkeyJobs":3}`)
 	call("/refuse").mustSay(t, 1, "404 Not Found")
 	call("/away").mustSay(t, 1, "302 Found")
 	call("/data", "-token-file", "/nonexistent").mustSay(t, 1, "/nonexistent")

@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -21,8 +22,10 @@ func withhold(text string) string {
 }
 
 // looksLikeToken reports whether s holds the start of a JWT's header or
-// payload: {" in base64url.
-func looksLikeToken(s string) bool { return strings.Contains(s, "eyJ") }
+// payload: {" in base64url, and not in the middle of a word like monkeyJobs.
+func looksLikeToken(s string) bool {
+	return regexp.MustCompile(`(^|[^A-Za-z0-9])eyJ|eyJ[A-Za-z0-9_-]{10}`).MatchString(s)
+}
 
 // bound shortens s to what is worth showing, and withholds what may be a token.
 func bound(s string) string {
