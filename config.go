@@ -60,7 +60,7 @@ type Config struct {
 	// RequirePod refuses tokens that are not bound to a pod.
 	RequirePod bool
 	// CacheSize is how many verified tokens are remembered at most: 0 means
-	// 8192, negative means none. A token takes about 600 bytes.
+	// 8192, negative means none. A token takes less than 1 KB.
 	CacheSize int
 	// Logger gets, at Warn, failed fetches, files that are not in order, keys
 	// that can't be used, and an audience that is an issuer; at Info, changes of

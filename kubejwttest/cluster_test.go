@@ -184,6 +184,14 @@ func TestAPIServer(t *testing.T) {
 		{"the mounted token", "GET", "/openid/v1/jwks", "Bearer " + first, 200},
 		{"a scheme in lower case", "GET", "/openid/v1/jwks", "bearer " + first, 200},
 		{"another account's token", "GET", "/openid/v1/jwks", "Bearer " + c.Mint(kubejwttest.Token{Namespace: "shop", Audiences: []string{"x", issuer}}), 200},
+		{"a token past its warnafter", "GET", "/openid/v1/jwks", "Bearer " + c.Mint(kubejwttest.Token{
+			Audiences: []string{issuer},
+			Claims: map[string]any{"kubernetes.io": map[string]any{
+				"namespace":      "default",
+				"serviceaccount": map[string]any{"name": "default", "uid": "1"},
+				"warnafter":      time.Now().Add(-time.Hour).Unix(),
+			}},
+		}), 200},
 		{"no token", "GET", "/openid/v1/jwks", "", 403},
 		{"no scheme", "GET", "/openid/v1/jwks", first, 403},
 		{"another scheme", "GET", "/openid/v1/jwks", "Basic YTpi", 403},
@@ -197,8 +205,8 @@ func TestAPIServer(t *testing.T) {
 			t.Errorf("%s: status %d: want %d", tt.name, status, tt.status)
 		}
 	}
-	if c.Fetches() != 9 {
-		t.Errorf("%d fetches: want 9", c.Fetches())
+	if c.Fetches() != 10 {
+		t.Errorf("%d fetches: want 10", c.Fetches())
 	}
 	ours := "Bearer " + c.Mint(kubejwttest.Token{Audiences: []string{issuer}})
 	kids, err := kubejwt.ParsePublicKeys(c.PublicKeysPEM())

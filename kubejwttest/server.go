@@ -93,6 +93,7 @@ func (c *Cluster) authenticate(authorization string) user {
 		Audiences:       []string{c.issuer},
 		ServiceAccounts: []string{"*"},
 		MaxLifetime:     -1,
+		AcceptExtended:  true, // it looks the pod up instead
 		CacheSize:       -1,
 		Keys:            keys,
 		Logger:          slog.New(slog.DiscardHandler),
