@@ -253,37 +253,41 @@ func (p *payload) identity() (Claims, error) {
 	}
 
 	c := Claims{Subject: p.Subject, ID: p.ID.value, Namespace: k.Namespace}
-	for _, part := range []struct {
-		name  string
-		claim *objectClaim
-		to    *Object
-	}{
-		{"serviceaccount", k.ServiceAccount, &c.ServiceAccount},
-		{"pod", k.Pod, &c.Pod},
-		{"node", k.Node, &c.Node},
-		{"secret", k.Secret, &c.Secret},
-	} {
-		if part.claim == nil {
-			continue
-		}
-		if !isDNSSubdomain(part.claim.Name) {
-			return Claims{}, fmt.Errorf("a kubernetes.io %s whose name is missing or no DNS subdomain", part.name)
-		}
-		part.to.Name = part.claim.Name
-		// The API server leaves out the UID of a node that it did not find.
-		if !part.claim.UID.present && part.claim == k.Node {
-			continue
-		}
-		if !isPrintable(part.claim.UID.value) {
-			return Claims{}, fmt.Errorf("a kubernetes.io %s whose uid is not 1 to 128 printable ASCII characters", part.name)
-		}
-		part.to.UID = part.claim.UID.value
+	var err error
+	if c.ServiceAccount, err = k.ServiceAccount.object("serviceaccount"); err != nil {
+		return Claims{}, err
+	}
+	if c.Pod, err = k.Pod.object("pod"); err != nil {
+		return Claims{}, err
+	}
+	if c.Node, err = k.Node.object("node"); err != nil {
+		return Claims{}, err
+	}
+	if c.Secret, err = k.Secret.object("secret"); err != nil {
+		return Claims{}, err
 	}
 	// The API server never looks at sub of such a token, only at kubernetes.io.
 	if p.Subject != username(c.Namespace, c.ServiceAccount.Name) {
 		return Claims{}, errors.New("a sub that is not the service account of kubernetes.io")
 	}
 	return c, nil
+}
+
+// object is what o names, zero if o is absent.
+func (o *objectClaim) object(kind string) (Object, error) {
+	switch {
+	case o == nil:
+		return Object{}, nil
+	case !isDNSSubdomain(o.Name):
+		return Object{}, fmt.Errorf("a kubernetes.io %s whose name is missing or no DNS subdomain", kind)
+	case !o.UID.present && kind == "node":
+		// The API server leaves out the UID of a node that it did not find.
+		return Object{Name: o.Name}, nil
+	case !isPrintable(o.UID.value):
+		return Object{}, fmt.Errorf("a kubernetes.io %s whose uid is not 1 to 128 printable ASCII characters", kind)
+	default:
+		return Object{o.Name, o.UID.value}, nil
+	}
 }
 
 // isDNSLabel reports whether s is a DNS label of RFC 1123, as namespaces are.

@@ -289,7 +289,7 @@ func (c Compact) Verify(h Header, k Key) error {
 
 // stackSize is the size up to which a token is hashed from a buffer on the
 // stack, without an allocation: a pod's is smaller.
-const stackSize = 4 << 10
+const stackSize = 2 << 10
 
 func (k Key) digest(signed string) []byte {
 	var room [stackSize]byte
