@@ -5,12 +5,15 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -251,6 +254,31 @@ func TestServeBinary(t *testing.T) {
 	(<-answered).mustSay(t, exitOK, "200 OK")
 	if err := s.command.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v: want exit status 0", err)
+	}
+}
+
+// A client that never ends its headers is sent away.
+func TestServeSlowHeaders(t *testing.T) {
+	t.Parallel()
+	guard := newTestGuard(t, kubejwttest.NewCluster(t), "-policy", "data-store=shop/api")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := newServer(guard, slog.New(slog.DiscardHandler))
+	defer server.Close()
+	go server.Serve(listener)
+	conn, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	began := time.Now()
+	conn.SetDeadline(began.Add(30 * time.Second))
+	fmt.Fprint(conn, "GET /auth/data-store HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+	_, err = io.ReadAll(conn)
+	if waited := time.Since(began); errors.Is(err, os.ErrDeadlineExceeded) || waited < headerTimeout-time.Second {
+		t.Errorf("%v after %v: want the end of the connection after %v", err, waited, headerTimeout)
 	}
 }
 
