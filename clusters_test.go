@@ -91,13 +91,6 @@ func (r recording) serve(t testing.TB) (server *httptest.Server, caFile string) 
 	return server, caFile
 }
 
-func writeFile(t testing.TB, path string, data []byte) {
-	t.Helper()
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // verifiers are one for each way to get at the recording's keys.
 func (r recording) verifiers(t *testing.T) map[string]*kubejwt.Verifier {
 	t.Helper()
@@ -130,15 +123,6 @@ func (r recording) verifiers(t *testing.T) map[string]*kubejwt.Verifier {
 		t.Fatal(err)
 	}
 	return all
-}
-
-func mustNew(t testing.TB, config kubejwt.Config) *kubejwt.Verifier {
-	t.Helper()
-	v, err := kubejwt.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
 }
 
 // review is the status of a TokenReview.

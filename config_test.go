@@ -3,6 +3,7 @@ package kubejwt_test
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -133,5 +134,86 @@ func TestAudienceThatIsAnIssuer(t *testing.T) {
 		if got := strings.Contains(log.String(), "level=WARN"); got != want {
 			t.Errorf("audience %s: a warning %t: want %t", audience, got, want)
 		}
+	}
+}
+
+func TestConfigFailsClosed(t *testing.T) {
+	k := newKit(t)
+	typed := kubejwt.KeyFile("sa.pub")
+	for _, tt := range []struct {
+		name, field string
+		change      func(*kubejwt.Config)
+	}{
+		{"no issuer", "Issuer", func(c *kubejwt.Config) { c.Issuer = "" }},
+		{"the legacy issuer", "Issuer", func(c *kubejwt.Config) { c.Issuer = "kubernetes/serviceaccount" }},
+		{"an http issuer", "Issuer", func(c *kubejwt.Config) { c.Keys, c.Issuer = nil, "http://issuer.example" }},
+		{"an issuer without a scheme", "Issuer", func(c *kubejwt.Config) { c.Keys, c.Issuer = nil, "issuer.example" }},
+		{"an issuer with a query", "Issuer", func(c *kubejwt.Config) { c.Keys, c.Issuer = nil, "https://issuer.example?a=b" }},
+		{"an empty former issuer", "FormerIssuers", func(c *kubejwt.Config) { c.FormerIssuers = []string{""} }},
+		{"no audiences", "Audiences", func(c *kubejwt.Config) { c.Audiences = nil }},
+		{"empty audiences", "Audiences", func(c *kubejwt.Config) { c.Audiences = []string{} }},
+		{"an empty audience", "Audiences", func(c *kubejwt.Config) { c.Audiences = []string{"data-store", ""} }},
+		{"any audience", "Audiences", func(c *kubejwt.Config) { c.Audiences = []string{"*"} }},
+		{"no service accounts", "ServiceAccounts", func(c *kubejwt.Config) { c.ServiceAccounts = nil }},
+		{"empty service accounts", "ServiceAccounts", func(c *kubejwt.Config) { c.ServiceAccounts = []string{} }},
+		{"an empty service account", "ServiceAccounts", func(c *kubejwt.Config) { c.ServiceAccounts = []string{""} }},
+		{"a name without a namespace", "ServiceAccounts", func(c *kubejwt.Config) { c.ServiceAccounts = []string{"api"} }},
+		{"a name in every namespace", "ServiceAccounts", func(c *kubejwt.Config) { c.ServiceAccounts = []string{"*/api"} }},
+		{"half a pattern", "ServiceAccounts", func(c *kubejwt.Config) { c.ServiceAccounts = []string{"shop/a*"} }},
+		{"a username", "ServiceAccounts", func(c *kubejwt.Config) { c.ServiceAccounts = []string{"system:serviceaccount:shop:api"} }},
+		{"too much leeway", "Leeway", func(c *kubejwt.Config) { c.Leeway = 5*time.Minute + 1 }},
+		{"extended, and no bound chosen", "AcceptExtended", func(c *kubejwt.Config) { c.AcceptExtended = true }},
+		{"extended, and no bound chosen", "MaxLifetime", func(c *kubejwt.Config) { c.AcceptExtended = true }},
+		{"a pointer", "Keys", func(c *kubejwt.Config) { c.Keys = &typed }},
+		{"no keys", "Keys", func(c *kubejwt.Config) { c.Keys = kubejwt.PublicKeys{} }},
+		{"a nil slice", "Keys", func(c *kubejwt.Config) { c.Keys = kubejwt.PublicKeys(nil) }},
+		{"a nil key", "Keys", func(c *kubejwt.Config) { c.Keys = kubejwt.PublicKeys{{}} }},
+		{"a key of another type", "Keys", func(c *kubejwt.Config) { c.Keys = kubejwt.PublicKeys{{Key: ed25519.PublicKey("x")}} }},
+		{"a KeyFile without a path", "Keys", func(c *kubejwt.Config) { c.Keys = kubejwt.KeyFile("") }},
+		{"a KeyFile that is not there", "Keys", func(c *kubejwt.Config) { c.Keys = kubejwt.KeyFile("testdata/nothing") }},
+		{"a KeyFile that is a folder", "Keys", func(c *kubejwt.Config) { c.Keys = kubejwt.KeyFile("testdata") }},
+		{"two URLs", "DiscoveryURL", func(c *kubejwt.Config) {
+			c.Keys = kubejwt.RemoteKeys{DiscoveryURL: "https://a.example", JWKSURL: "https://a.example"}
+		}},
+		{"an http JWKSURL", "JWKSURL", func(c *kubejwt.Config) { c.Keys = kubejwt.RemoteKeys{JWKSURL: "http://localhost/keys"} }},
+		{"a file JWKSURL", "JWKSURL", func(c *kubejwt.Config) { c.Keys = kubejwt.RemoteKeys{JWKSURL: "file:///etc/keys"} }},
+		{"a JWKSURL with a password", "JWKSURL", func(c *kubejwt.Config) { c.Keys = kubejwt.RemoteKeys{JWKSURL: "https://a:b@a.example"} }},
+		{"an http DiscoveryURL", "DiscoveryURL", func(c *kubejwt.Config) { c.Keys = kubejwt.RemoteKeys{DiscoveryURL: "http://a.example"} }},
+		{"a bearer over http", "BearerTokenFile", func(c *kubejwt.Config) {
+			c.Keys = kubejwt.RemoteKeys{JWKSURL: "http://127.0.0.1/keys", BearerTokenFile: "token"}
+		}},
+		{"CAFile beside Transport", "CAFile", func(c *kubejwt.Config) {
+			c.Keys = kubejwt.RemoteKeys{CAFile: "ca.crt", Transport: k.Transport()}
+		}},
+		{"MaxStale of a minute", "MaxStale", func(c *kubejwt.Config) { c.Keys = kubejwt.RemoteKeys{MaxStale: time.Minute} }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			config := k.config
+			if _, err := kubejwt.New(config); err != nil {
+				t.Fatalf("before the change: %v", err)
+			}
+			tt.change(&config)
+			v, err := kubejwt.New(config)
+			if err == nil || v != nil || !strings.Contains(err.Error(), tt.field) {
+				t.Errorf("%v, %v: want an error that names %s", v, err, tt.field)
+			}
+		})
+	}
+}
+
+// What Verify is given can be changed afterwards, to no effect.
+func TestNewCopies(t *testing.T) {
+	k := newKit(t)
+	audiences := []string{"data-store"}
+	k.config.Audiences = audiences
+	v := mustNew(t, k.config)
+	audiences[0] = "reports"
+	public := k.config.Keys.(kubejwt.PublicKeys)[0].Key.(*rsa.PublicKey)
+	public.N.SetInt64(0)
+	public.E = 0
+	k.config.Keys.(kubejwt.PublicKeys)[0] = kubejwt.PublicKey{}
+	k.config.ServiceAccounts[0] = "evil/api"
+	if _, err := v.Verify(t.Context(), k.Mint(good())); err != nil {
+		t.Error(err)
 	}
 }

@@ -12,13 +12,6 @@ import (
 	"github.com/kubejwt/kubejwt"
 )
 
-// vectorVerifier judges by the cluster's keys, as most vectors are.
-func vectorVerifier(f testing.TB, keys string) *kubejwt.Verifier {
-	f.Helper()
-	v := vector{name: keys, header: map[string]string{"keys": keys, "now": "1700000000"}}
-	return mustNew(f, v.config(f))
-}
-
 // allocated is how much this process has allocated so far.
 func allocated() uint64 {
 	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}

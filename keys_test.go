@@ -15,29 +15,24 @@ import (
 	"encoding/pem"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/big"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-
 	"github.com/kubejwt/kubejwt"
 	"github.com/kubejwt/kubejwt/kubejwttest"
 )
 
 func block(kind string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
-}
-
-func must[T any](value T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return value
 }
 
 func TestParsePublicKeys(t *testing.T) {
@@ -293,5 +288,63 @@ func TestOddPublicKeys(t *testing.T) {
 		if _, err := kubejwt.New(k.config); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v: want an error without the key", fmt.Sprintf("%T", key), err)
 		}
+	}
+}
+
+// A key that can't be used costs no other.
+func TestOddKeys(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	known := cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}})
+	server := newKeyServer(t, cluster)
+	second := kubejwttest.NewCluster(t)
+	good, other := server.key(t), (&keyServer{cluster: second}).key(t)
+	odd := func(with map[string]any) map[string]any {
+		key := maps.Clone(other)
+		key["kid"] = "odd"
+		maps.Copy(key, with)
+		return key
+	}
+	for _, tt := range []struct {
+		name string
+		keys []map[string]any
+		why  string
+	}{
+		{"private", []map[string]any{odd(map[string]any{"d": secretText})}, "a private key"},
+		{"a private prime", []map[string]any{odd(map[string]any{"p": secretText})}, "a private key"},
+		{"symmetric", []map[string]any{{"kty": "oct", "k": secretText, "kid": "odd"}}, "a symmetric key"},
+		{"unknown type", []map[string]any{{"kty": "AKP", "alg": "ML-DSA-44", "pub": secretText, "kid": "odd"}}, "an unknown kty"},
+		{"unknown type with other members", []map[string]any{{"kty": "AKP", "n": 5, "use": "enc", "kid": "odd"}}, "an unknown kty"},
+		{"a member of the wrong type", []map[string]any{odd(map[string]any{"n": 5})}, "/n has a value of the wrong type"},
+		{"for encryption", []map[string]any{odd(map[string]any{"use": "enc"})}, "use is not sig"},
+		{"of another alg", []map[string]any{odd(map[string]any{"alg": "RS512"})}, "alg is not RS256"},
+		{"small exponent", []map[string]any{odd(map[string]any{"e": "Aw"})}, ""},
+		{"not canonical", []map[string]any{odd(map[string]any{"e": "AAEAAQ"})}, "not canonical"},
+		{"two under one kid", []map[string]any{odd(nil), odd(map[string]any{"n": good["n"]})}, "two different keys"},
+		{"two under one kid, one of them thrice", []map[string]any{odd(nil), odd(nil), odd(nil), odd(map[string]any{"n": good["n"]})}, "two different keys"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			body, err := json.Marshal(map[string]any{"keys": append(slices.Clone(tt.keys), good, good)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			server.answerWith(server.onlyKeys(sendBody(http.StatusOK, string(body))))
+			logged := new(bytes.Buffer)
+			config := server.config()
+			config.Logger = slog.New(slog.NewTextHandler(logged, nil))
+			v := mustNew(t, config)
+			mustVerify(t, v, known)
+			_, err = v.Verify(t.Context(), second.Mint(kubejwttest.Token{
+				Audiences: []string{"data-store"},
+				Header:    map[string]any{"kid": "odd"},
+				Claims:    map[string]any{"iss": config.Issuer},
+			}))
+			if reasonOf(err) != kubejwt.ReasonUnknownKey || !strings.Contains(err.Error(), "published and not used") || !strings.Contains(err.Error(), tt.why) {
+				t.Errorf("a token of the odd key: %v", err)
+			}
+			if !strings.Contains(logged.String(), "a key is not used") || !strings.Contains(logged.String(), tt.why) {
+				t.Errorf("the log: %s", logged)
+			}
+			mustHoldNoSecret(t, err.Error(), logged.String())
+		})
 	}
 }

@@ -1,7 +1,6 @@
 package kubejwt_test
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -418,5 +417,3 @@ func (v vector) mustHaveFailed(t *testing.T, verifier *kubejwt.Verifier, err err
 		t.Errorf("the error %q has %q of the document", err, leak)
 	}
 }
-
-func encodeSegment(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }

@@ -3,28 +3,13 @@ package kubejwt
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 )
-
-type roundTripFunc func(*http.Request) (*http.Response, error)
-
-func (f roundTripFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-func newTestRemote(t *testing.T, keys RemoteKeys) *remote {
-	t.Helper()
-	r, err := newRemote("https://iss.example", keys, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
 
 // The document of a fetch that was given up on comes too late to count: another
 // one may have been read since.
@@ -78,37 +63,5 @@ func TestAuthorize(t *testing.T) {
 	}
 	if err := r.authorize(request); err != nil || request.Header.Get("Authorization") != "" {
 		t.Errorf("over http: %q, %v", request.Header.Get("Authorization"), err)
-	}
-}
-
-// Roots come whole or not at all: what pem.Decode skips would lock out whoever
-// has a certificate of them.
-func TestParseRoots(t *testing.T) {
-	recorded, err := os.ReadFile("testdata/clusters/kube-apiserver-1.36/rs256/ca.crt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	one := string(recorded)
-	for name, tt := range map[string]struct {
-		text string
-		want string // in the error; "" if there is none
-	}{
-		"one":                     {one, ""},
-		"two":                     {one + one, ""},
-		"text around":             {"our CA\n" + one + "the end\n", ""},
-		"one in comments":         {"  # the old one: -----BEGIN CERTIFICATE-----\n" + one, ""},
-		"a block of another type": {one + "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", ""},
-		"one and a half":          {one + one[:len(one)/2], "half-written"},
-		"damaged, then whole":     {strings.Replace(one, "M", "!", 1) + one, "half-written"},
-		"no certificate in it":    {one + "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "does not parse"},
-		"half":                    {one[:len(one)/2], "half-written"},
-		"nothing":                 {"", "no certificate"},
-		"text":                    {"our CA", "no certificate"},
-		"a key":                   {"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "no certificate"},
-	} {
-		pool, err := parseRoots([]byte(tt.text))
-		if (err == nil) != (tt.want == "") || !strings.Contains(fmt.Sprint(err), tt.want) || (pool == nil) != (err != nil) {
-			t.Errorf("%s: %v: want %q", name, err, tt.want)
-		}
 	}
 }
