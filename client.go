@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"github.com/kubejwt/kubejwt/internal/quote"
 	"github.com/kubejwt/kubejwt/internal/reread"
 	"github.com/kubejwt/kubejwt/internal/strictjson"
 )
@@ -77,7 +78,7 @@ func parseTokenFile(data []byte) (mountedToken, error) {
 		return mountedToken{}, err
 	}
 	token := mountedToken{bearer: bearer}
-	if !strings.HasPrefix(bearer, "eyJ") {
+	if !quote.BeginsToken(bearer) {
 		return token, nil // not a JWT: whoever gets it knows what it is
 	}
 	segments := strings.Split(bearer, ".")

@@ -23,6 +23,8 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 
+	"github.com/kubejwt/kubejwt/internal/pemfile"
+	"github.com/kubejwt/kubejwt/internal/quote"
 	"github.com/kubejwt/kubejwt/internal/reread"
 	"github.com/kubejwt/kubejwt/internal/strictjson"
 )
@@ -114,7 +116,7 @@ func (r *remote) document(ctx context.Context, transport http.RoundTripper, caus
 		return "", "", fmt.Errorf("GET %s: no discovery document: it names no issuer", r.documentURL)
 	case r.issuer != "" && config.IssuerURL != r.issuer:
 		return "", "", fmt.Errorf("GET %s: the discovery document is of the issuer %s, and Config.Issuer is %s: they must be equal to the byte",
-			r.documentURL, quote(config.IssuerURL), quote(r.issuer))
+			r.documentURL, quote.Value(config.IssuerURL), quote.Value(r.issuer))
 	}
 	if keysURL = r.jwksURL; keysURL == "" {
 		if keysURL, err = r.namedJWKS(config.JWKSURL); err != nil {
@@ -254,7 +256,7 @@ func (r *remote) showText(u string) string {
 	if u == r.documentURL || u == r.jwksURL || u == r.origin+jwksPath {
 		return u
 	}
-	return quoteUpTo(maxShownURL, u)
+	return quote.UpTo(maxShownURL, u)
 }
 
 // explainTransport passes on the errors that hold nothing of the answer:
@@ -287,7 +289,7 @@ func (r *remote) explainTransport(request *http.Request, err error) error {
 func leaks(err error, request *http.Request) bool {
 	text := err.Error()
 	bearer := strings.TrimPrefix(request.Header.Get("Authorization"), "Bearer ")
-	return strings.Contains(text, "eyJ") || bearer != "" && strings.Contains(text, bearer)
+	return quote.HoldsToken(text) || bearer != "" && strings.Contains(text, bearer)
 }
 
 func (r *remote) explainStatus(request *http.Request, response *http.Response) error {
@@ -500,7 +502,7 @@ func mustOrigin(text string) string {
 // bundle would lock the service out, or no roots at all would mean the
 // system's.
 func parseRoots(data []byte) (*x509.CertPool, error) {
-	blocks, err := pemBlocks(data)
+	blocks, err := pemfile.Blocks(data)
 	if err != nil {
 		return nil, err
 	}

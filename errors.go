@@ -3,7 +3,6 @@ package kubejwt
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -129,40 +128,3 @@ type keysUnavailable struct {
 
 func (e *keysUnavailable) Error() string   { return ErrKeysUnavailable.Error() + ": " + e.cause.Error() }
 func (e *keysUnavailable) Unwrap() []error { return []error{ErrKeysUnavailable, e.cause} }
-
-// maxQuoted bounds how much of a foreign value gets into an error.
-const maxQuoted = 80
-
-// quote makes an unverified iss, aud or kid fit for an error text and a log.
-func quote(s string) string { return quoteUpTo(maxQuoted, s) }
-
-func quoteUpTo(most int, s string) string {
-	// What starts like a token's header may be one that ended up in a claim.
-	if strings.Contains(s, "eyJ") {
-		return "(withheld: it looks like a token)"
-	}
-	// Every byte takes at least one when quoted: no need to quote a megabyte.
-	q := strconv.QuoteToASCII(s[:min(len(s), most)])
-	if len(q) > most {
-		return q[:most-len(`..."`)] + `..."`
-	}
-	return q
-}
-
-// quoteAll is quote for a list, of which the first few tell enough.
-func quoteAll(list []string) string {
-	const most = 4
-	var quoted []string
-	for _, s := range list[:min(len(list), most)] {
-		quoted = append(quoted, quote(s))
-	}
-	text := strings.Join(quoted, ", ")
-	switch {
-	case len(list) == 0:
-		return "none"
-	case len(list) > most:
-		return fmt.Sprintf("%s and %d more", text, len(list)-most)
-	default:
-		return text
-	}
-}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/kubejwt/kubejwt/internal/jws"
+	"github.com/kubejwt/kubejwt/internal/quote"
 )
 
 // Join returns a Verifier for several clusters: the token's iss chooses the
@@ -31,7 +32,7 @@ func Join(members ...*Verifier) (*Verifier, error) {
 		issuers := m.cluster.issuers()
 		for _, issuer := range issuers {
 			if joined.byIssuer[issuer] != nil {
-				return nil, fmt.Errorf("kubejwt: Join: two Verifiers have the issuer %s", quote(issuer))
+				return nil, fmt.Errorf("kubejwt: Join: two Verifiers have the issuer %s", quote.Value(issuer))
 			}
 		}
 		for _, issuer := range issuers {
@@ -79,5 +80,5 @@ func (v *Verifier) memberFor(token string, key cacheKey) (*Verifier, error) {
 	if member := v.byIssuer[claimed.Issuer]; member != nil {
 		return member, nil
 	}
-	return nil, wrongIssuer(quoteAll(slices.Sorted(maps.Keys(v.byIssuer))), claimed)
+	return nil, wrongIssuer(quote.List(slices.Sorted(maps.Keys(v.byIssuer))), claimed)
 }

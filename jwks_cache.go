@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/kubejwt/kubejwt/internal/quote"
 )
 
 // The key policy in numbers. The package documentation tells it in words.
@@ -468,7 +470,7 @@ func (c *jwksCache) logSuccess(cause fetchCause, last, next *cacheState) {
 		return
 	}
 	for _, d := range next.keys.dropped {
-		c.logger.Warn("kubejwt: a key is not used", "kid", quote(d.id), "why", d.why)
+		c.logger.Warn("kubejwt: a key is not used", "kid", quote.Value(d.id), "why", d.why)
 	}
 }
 
@@ -478,13 +480,13 @@ func logChange(logger *slog.Logger, last, next *keySet) {
 	var added, removed []string
 	for _, k := range next.keys {
 		if last == nil || !last.holds(k.id, k.fingerprint) {
-			added = append(added, quote(k.id))
+			added = append(added, quote.Value(k.id))
 		}
 	}
 	if last != nil {
 		for _, k := range last.keys {
 			if !next.holds(k.id, k.fingerprint) {
-				removed = append(removed, quote(k.id))
+				removed = append(removed, quote.Value(k.id))
 			}
 		}
 	}

@@ -23,6 +23,8 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/kubejwt/kubejwt/internal/jws"
+	"github.com/kubejwt/kubejwt/internal/pemfile"
+	"github.com/kubejwt/kubejwt/internal/quote"
 	"github.com/kubejwt/kubejwt/internal/reread"
 	"github.com/kubejwt/kubejwt/internal/strictjson"
 )
@@ -141,7 +143,7 @@ func parseKeySet(data []byte) (*keySet, error) {
 }
 
 func parsePEM(data []byte) (PublicKeys, error) {
-	blocks, errBlocks := pemBlocks(data)
+	blocks, errBlocks := pemfile.Blocks(data)
 	if len(blocks) > maxKeys {
 		return nil, fmt.Errorf("more than %d keys", maxKeys)
 	}
@@ -160,31 +162,6 @@ func parsePEM(data []byte) (PublicKeys, error) {
 		return nil, errors.New("no key: want PEM blocks (an API server's sa.pub) or a JWKS (what it serves at /openid/v1/jwks)")
 	}
 	return keys, nil
-}
-
-// pemBlocks decodes all blocks of data. It is an error, beside those that are
-// whole, if more begin: pem.Decode skips a damaged one without a word, and one
-// that does not begin a line, as after a byte order mark.
-func pemBlocks(data []byte) ([]*pem.Block, error) {
-	begun := 0
-	for line := range bytes.SplitSeq(data, []byte("\n")) {
-		// What a comment mentions does not begin.
-		if bytes.Contains(line, []byte("-----BEGIN ")) && !bytes.HasPrefix(bytes.TrimSpace(line), []byte("#")) {
-			begun++
-		}
-	}
-	var blocks []*pem.Block
-	for {
-		var block *pem.Block
-		if block, data = pem.Decode(data); block == nil {
-			break
-		}
-		blocks = append(blocks, block)
-	}
-	if len(blocks) != begun {
-		return blocks, fmt.Errorf("%d PEM blocks begin and %d are whole: is the file half-written?", begun, len(blocks))
-	}
-	return blocks, nil
 }
 
 func parseBlock(block *pem.Block) (crypto.PublicKey, error) {
@@ -598,7 +575,7 @@ func newStaticKeySet(keys PublicKeys) (*keySet, error) {
 		}
 		set.add(k)
 		if set.doubled[k.id] {
-			return nil, fmt.Errorf("key %d: another key has the ID %s too", i+1, quote(k.id))
+			return nil, fmt.Errorf("key %d: another key has the ID %s too", i+1, quote.Value(k.id))
 		}
 	}
 	if len(set.keys) == 0 {

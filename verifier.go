@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kubejwt/kubejwt/internal/jws"
+	"github.com/kubejwt/kubejwt/internal/quote"
 	"github.com/kubejwt/kubejwt/internal/tokencache"
 )
 
@@ -225,15 +226,15 @@ func (c *cluster) isOurs(issuer string, keys view) bool {
 }
 
 func (c *cluster) refuseIssuer(claimed *payload, keys view) error {
-	want := quote(c.config.Issuer)
+	want := quote.Value(c.config.Issuer)
 	if c.learns {
-		want = quote(keys.issuer)
+		want = quote.Value(keys.issuer)
 	}
 	return wrongIssuer(want, claimed)
 }
 
 func wrongIssuer(want string, claimed *payload) error {
-	got := quote(claimed.Issuer)
+	got := quote.Value(claimed.Issuer)
 	if claimed.Issuer == "" {
 		got = "none"
 	}
@@ -265,11 +266,11 @@ func (c *cluster) candidates(ctx context.Context, keys view, header jws.Header, 
 		k = keys.byID[header.KeyID]
 	}
 	if k == nil {
-		got := quote(header.KeyID)
+		got := quote.Value(header.KeyID)
 		if why := keys.whyDropped(header.KeyID); why != "" {
 			got += ", which is published and not used: " + why
 		}
-		return nil, refuse(4, ReasonUnknownKey, "one of the kids "+quoteAll(keys.sortedIDs()), got)
+		return nil, refuse(4, ReasonUnknownKey, "one of the kids "+quote.List(keys.sortedIDs()), got)
 	}
 	if k.Algorithm() != header.Algorithm {
 		return nil, refuse(4, ReasonBadAlgorithm, k.Algorithm()+", as the key of this kid is for", header.Algorithm)
@@ -311,7 +312,7 @@ func (c *cluster) judge(r *registered, warnAfter numericDate) (audience string, 
 	audience, ok := c.audience(r.Audiences)
 	if !ok {
 		return "", refuse(7, ReasonWrongAudience,
-			"aud "+quoteAll(c.config.Audiences)+", as this service is called", "a token for "+quoteAll(r.Audiences))
+			"aud "+quote.List(c.config.Audiences)+", as this service is called", "a token for "+quote.List(r.Audiences))
 	}
 	if !r.Expiry.present {
 		return "", refuse(7, ReasonExpired, "exp", "none")

@@ -1,0 +1,58 @@
+// Package pemfile reads PEM files that somebody else may be writing: a key
+// file or a bundle of roots that is cut off is told from a shorter one.
+package pemfile
+
+import (
+	"bytes"
+	"encoding/pem"
+	"fmt"
+)
+
+// Blocks decodes all blocks of data. Text around them is ignored.
+//
+// It returns an error, beside the blocks that are whole, if the file holds the
+// start or the end of another one: pem.Decode skips a damaged block without a
+// word, and also one that does not begin a line, as after a byte order mark. A
+// file that was cut off exactly between two blocks looks like a whole one:
+// whoever replaces it has to do so in one step, by renaming.
+func Blocks(data []byte) ([]*pem.Block, error) {
+	begun, ended, stray := boundaries(data)
+	var blocks []*pem.Block
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			break
+		}
+		blocks = append(blocks, block)
+	}
+	switch {
+	case begun != len(blocks) || ended != len(blocks):
+		return blocks, fmt.Errorf("%d PEM blocks begin, %d end and %d are whole: is the file half-written?",
+			begun, ended, len(blocks))
+	case stray > 0:
+		return blocks, fmt.Errorf("line %d begins with dashes that belong to no PEM block: is the file half-written?", stray)
+	default:
+		return blocks, nil
+	}
+}
+
+// boundaries counts the lines at which blocks begin and end, and returns the
+// number of the first line that is a piece of such a line, 0 if there is none.
+func boundaries(data []byte) (begun, ended, stray int) {
+	number := 0
+	for line := range bytes.Lines(data) {
+		number++
+		text := bytes.TrimSpace(line)
+		cutOff := len(line) > 0 && line[len(line)-1] != '\n'
+		switch {
+		case bytes.HasPrefix(text, []byte("#")): // a comment may mention a block
+		case bytes.Contains(text, []byte("-----BEGIN ")):
+			begun++
+		case bytes.HasPrefix(text, []byte("-----END ")):
+			ended++
+		case stray == 0 && (bytes.HasPrefix(text, []byte("--")) || cutOff && string(text) == "-"):
+			stray = number
+		}
+	}
+	return begun, ended, stray
+}
