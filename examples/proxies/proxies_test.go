@@ -162,7 +162,7 @@ func need(t *testing.T, name string) (binary string) {
 func build(t *testing.T) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "kubejwt")
-	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/kubejwt").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "-C", "../../cmd/kubejwt", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	return binary

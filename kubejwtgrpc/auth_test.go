@@ -1,4 +1,4 @@
-package grpc_test
+package kubejwtgrpc_test
 
 import (
 	"context"
@@ -19,7 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/kubejwt/kubejwt"
-	auth "github.com/kubejwt/kubejwt/examples/grpc"
+	"github.com/kubejwt/kubejwt/kubejwtgrpc"
 	"github.com/kubejwt/kubejwt/kubejwttest"
 )
 
@@ -87,7 +87,7 @@ func TestCall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := grpc.NewServer(grpc.Creds(credentials.NewServerTLSFromCert(&cert)), grpc.UnaryInterceptor(auth.Verify(v)), grpc.StreamInterceptor(auth.VerifyStream(v)))
+	s := grpc.NewServer(grpc.Creds(credentials.NewServerTLSFromCert(&cert)), grpc.UnaryInterceptor(kubejwtgrpc.Verify(v)), grpc.StreamInterceptor(kubejwtgrpc.VerifyStream(v)))
 	healthpb.RegisterHealthServer(s, server{})
 	go s.Serve(listener)
 	defer s.Stop()
@@ -113,7 +113,7 @@ func TestCall(t *testing.T) {
 			if err := os.WriteFile(file, []byte(tt.token), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			conn, err := auth.Dial(listener.Addr().String(), file, &tls.Config{RootCAs: roots})
+			conn, err := kubejwtgrpc.Dial(listener.Addr().String(), file, &tls.Config{RootCAs: roots})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,8 +1,8 @@
-// Package grpc shows kubejwt at both ends of a gRPC call: [Verify] and
+// Package kubejwtgrpc shows kubejwt at both ends of a gRPC call: [Verify] and
 // [VerifyStream] are the server's interceptors, [Dial] the client's connection.
 // Copy what you need; a server needs both interceptors, since each sees the
 // calls of its kind alone.
-package grpc
+package kubejwtgrpc
 
 import (
 	"context"

@@ -1,11 +1,9 @@
-module github.com/kubejwt/kubejwt/examples/grpc
+module github.com/kubejwt/kubejwt/kubejwtgrpc
 
 go 1.26.0
 
-replace github.com/kubejwt/kubejwt => ../..
-
 require (
-	github.com/kubejwt/kubejwt v0.0.0-00010101000000-000000000000
+	github.com/kubejwt/kubejwt v0.0.0
 	google.golang.org/grpc v1.85.0
 )
 
