@@ -2,6 +2,7 @@ package kubejwt
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -70,6 +71,19 @@ type Config struct {
 	// Now is the clock for the times in tokens: nil means time.Now. Keys age
 	// by the real clock.
 	Now func() time.Time
+	// Check is rule 10: it judges a token that has passed all other rules, each
+	// time, remembered tokens included. It is for what cannot be told offline:
+	// see the package revocation. An [*InvalidTokenError] refuses the token, and
+	// any other error means that Check can't tell, which is [ErrUndecided]. Check
+	// is called by many goroutines at once, and must not block. Nil means no
+	// such check.
+	Check func(Claims) error
+	// OnVerdict is told each verdict once, by the goroutine that asked for it:
+	// what [Verifier.Verify] or [Verifier.VerifyRequest] returns, a request
+	// without a token included. It is for audit logs, metrics and traces: see
+	// [Outcome]. It is called by many goroutines at once, and delays the answer
+	// until it returns. Nil costs nothing.
+	OnVerdict func(context.Context, Claims, error)
 }
 
 // New returns a Verifier for the tokens of one issuer. It does no network I/O;
@@ -97,7 +111,7 @@ func New(config Config) (*Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Verifier{cluster: c, allowed: allowed}, nil
+	return &Verifier{cluster: c, allowed: allowed, onVerdict: config.OnVerdict}, nil
 }
 
 // InCluster returns a Verifier for the tokens of the cluster that this pod runs
@@ -130,7 +144,7 @@ func InCluster(config Config) (*Verifier, error) {
 	if err := c.useRemote(newPodRemote(apiServer, config.Issuer, keys, c.config.Logger)); err != nil {
 		return nil, err
 	}
-	return &Verifier{cluster: c, allowed: allowed}, nil
+	return &Verifier{cluster: c, allowed: allowed, onVerdict: config.OnVerdict}, nil
 }
 
 // prepare checks the fields that New and InCluster have in common, and fills in

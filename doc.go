@@ -43,7 +43,8 @@
 //     UID), a secret stands alone, no claims of a Secret-based token stand beside
 //     it, and sub is system:serviceaccount:<namespace>:<name> to the letter.
 //  9. Policy: Config.RequirePod, then Config.ServiceAccounts. Bytes are
-//     compared; there are no patterns but namespace/* and *.
+//     compared; there are no patterns except namespace/* and *.
+//  10. Config.Check, if there is one, has the last word.
 //
 // The identity in [Claims] is the one that TokenReview gives: username, UID,
 // groups, extra.

@@ -1,6 +1,7 @@
 package kubejwt
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -14,6 +15,10 @@ var (
 	// token is neither good nor bad: answer 503 and let the caller try again.
 	// The text says what kept the keys away.
 	ErrKeysUnavailable = errors.New("kubejwt: no keys to verify tokens with")
+	// ErrUndecided says that [Config.Check] could not tell whether a good token
+	// is still honoured: answer 503 and let the caller try again. The text says
+	// what Check said.
+	ErrUndecided = errors.New("kubejwt: it cannot be told whether the token is still honoured")
 	// ErrNoToken says that there was no bearer token: answer 401.
 	ErrNoToken = errors.New("kubejwt: no bearer token")
 	// ErrNotInCluster is the error of [InCluster] outside a pod.
@@ -40,6 +45,7 @@ const (
 	ReasonLifetimeTooLong    Reason = "lifetime_too_long"     // lives longer than Config.MaxLifetime
 	ReasonNotAServiceAccount Reason = "not_a_service_account" // no consistent Kubernetes identity
 	ReasonNotBound           Reason = "not_bound"             // not bound to a pod, with Config.RequirePod
+	ReasonRevoked            Reason = "revoked"               // Config.Check: its pod or service account is gone
 )
 
 // advice is what to do about a refusal.
@@ -71,6 +77,8 @@ func (r Reason) advice() string {
 		return "only tokens of the TokenRequest API and of projected volumes are accepted"
 	case ReasonNotBound:
 		return "send the token that is mounted into a pod, not one of kubectl create token"
+	case ReasonRevoked:
+		return "the pod or the service account of this token was deleted: send the token of one that exists"
 	default:
 		return ""
 	}
@@ -86,6 +94,7 @@ type InvalidTokenError struct {
 	Subject string // sub, for logs; "" unless the signature held, or if it is over 512 bytes
 	Want    string // what was expected; may be empty
 	Got     string // what came; may be empty
+	Advice  string // what to do about it; may be empty
 }
 
 func (e *InvalidTokenError) Error() string {
@@ -97,7 +106,7 @@ func (e *InvalidTokenError) Error() string {
 	if e.Got != "" {
 		b.WriteString(": got " + e.Got)
 	}
-	if advice := e.Reason.advice(); advice != "" {
+	if advice := cmp.Or(e.Advice, e.Reason.advice()); advice != "" {
 		b.WriteString(": " + advice)
 	}
 	return b.String()
@@ -107,16 +116,44 @@ func (e *InvalidTokenError) Error() string {
 // one that may call: answer 403.
 type NotAllowedError struct {
 	Claims Claims // the identity that the token proves
+	Advice string // what to do to admit it
 }
 
 func (e *NotAllowedError) Error() string {
-	return fmt.Sprintf("kubejwt: %s is authenticated and not among the service accounts admitted here: add %q to Config.ServiceAccounts to admit it",
-		e.Claims.Username(), e.Claims.Namespace+"/"+e.Claims.ServiceAccount.Name)
+	text := "kubejwt: " + e.Claims.Username() + " is authenticated, but it is not a service account that may call"
+	if e.Advice == "" {
+		return text
+	}
+	return text + ": " + e.Advice
 }
 
 // refuse makes the error of a rule.
 func refuse(rule int, reason Reason, want, got string) *InvalidTokenError {
-	return &InvalidTokenError{Reason: reason, Rule: rule, Want: want, Got: got}
+	return &InvalidTokenError{Reason: reason, Rule: rule, Want: want, Got: got, Advice: reason.advice()}
+}
+
+// Outcome returns one word for what Verify returned, fit for a metric's label:
+// accepted for nil, no_token, not_allowed, keys_unavailable, undecided, or the
+// Reason of an [InvalidTokenError]. An error of somebody else is "error".
+func Outcome(err error) string {
+	invalid, isInvalid := errors.AsType[*InvalidTokenError](err)
+	_, isNotAllowed := errors.AsType[*NotAllowedError](err)
+	switch {
+	case err == nil:
+		return "accepted"
+	case isInvalid && invalid != nil:
+		return string(invalid.Reason)
+	case isNotAllowed:
+		return "not_allowed"
+	case errors.Is(err, ErrNoToken):
+		return "no_token"
+	case errors.Is(err, ErrKeysUnavailable):
+		return "keys_unavailable"
+	case errors.Is(err, ErrUndecided):
+		return "undecided"
+	default:
+		return "error"
+	}
 }
 
 // keysUnavailable is an ErrKeysUnavailable with its cause and, for Retry-After,
@@ -128,3 +165,10 @@ type keysUnavailable struct {
 
 func (e *keysUnavailable) Error() string   { return ErrKeysUnavailable.Error() + ": " + e.cause.Error() }
 func (e *keysUnavailable) Unwrap() []error { return []error{ErrKeysUnavailable, e.cause} }
+
+// undecided is an ErrUndecided with what Config.Check said: as text alone,
+// because an error of ours in its chain would pass for a verdict.
+type undecided struct{ said string }
+
+func (e *undecided) Error() string { return ErrUndecided.Error() + ": " + e.said }
+func (e *undecided) Unwrap() error { return ErrUndecided }

@@ -15,6 +15,9 @@ import (
 // member that judges it, with that member's keys, audiences and service
 // accounts. Every member has Config.Issuer set, and no issuer, former ones
 // included, is another's. A decision on Claims then has to look at Issuer too.
+//
+// Each member logs and tells its own verdicts. The first one also tells those
+// on tokens whose issuer is no member's.
 func Join(members ...*Verifier) (*Verifier, error) {
 	if len(members) == 0 {
 		return nil, errors.New("kubejwt: Join: no Verifier")
@@ -39,7 +42,7 @@ func Join(members ...*Verifier) (*Verifier, error) {
 			joined.byIssuer[issuer] = m
 		}
 	}
-	joined.cluster.config.Logger = members[0].cluster.config.Logger
+	joined.cluster.config.Logger, joined.onVerdict = members[0].cluster.config.Logger, members[0].onVerdict
 	return joined, nil
 }
 
@@ -47,8 +50,7 @@ func Join(members ...*Verifier) (*Verifier, error) {
 func (v *Verifier) verifyJoined(ctx context.Context, token string, key cacheKey) (Claims, error) {
 	member, err := v.memberFor(token, key)
 	if err != nil {
-		v.cluster.record(ctx, err)
-		return Claims{}, err
+		return v.deliver(ctx, Claims{}, err)
 	}
 	return member.answer(ctx, token, key)
 }

@@ -18,20 +18,26 @@ func (v *Verifier) VerifyRequest(r *http.Request) (Claims, error) {
 	if v == nil || v.cluster == nil {
 		return Claims{}, errNotMade
 	}
-	headers := r.Header.Values("Authorization")
+	token, err := bearerToken(r.Header)
+	if err != nil {
+		return v.deliver(r.Context(), Claims{}, err)
+	}
+	return v.Verify(r.Context(), token)
+}
+
+func bearerToken(header http.Header) (string, error) {
+	headers := header.Values("Authorization")
 	if len(headers) == 0 {
-		return Claims{}, ErrNoToken
+		return "", ErrNoToken
 	}
 	if len(headers) > 1 {
-		refusal := refuse(1, ReasonMalformed, "one Authorization header", strconv.Itoa(len(headers)))
-		v.cluster.record(r.Context(), refusal)
-		return Claims{}, refusal
+		return "", refuse(1, ReasonMalformed, "one Authorization header", strconv.Itoa(len(headers)))
 	}
 	scheme, token, _ := strings.Cut(headers[0], " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return Claims{}, ErrNoToken
+		return "", ErrNoToken
 	}
-	return v.Verify(r.Context(), strings.Trim(token, " "))
+	return strings.Trim(token, " "), nil
 }
 
 // Handler returns a handler that lets next answer requests with a good bearer
@@ -50,8 +56,8 @@ func (v *Verifier) Handler(next http.Handler) http.Handler {
 
 // WriteError answers a request whose token was not accepted: with 401 for
 // ErrNoToken and an InvalidTokenError, 403 for a NotAllowedError, 503 and
-// Retry-After for ErrKeysUnavailable, and 500 for nil and for errors of
-// somebody else. What it writes is fixed for each Reason: nothing of the
+// Retry-After for ErrKeysUnavailable and ErrUndecided, and 500 for nil and for
+// errors of somebody else. What it writes is fixed for each Reason: nothing of the
 // token, of the keys or of err's text reaches the caller.
 func WriteError(w http.ResponseWriter, err error) {
 	header := w.Header()
@@ -71,6 +77,9 @@ func WriteError(w http.ResponseWriter, err error) {
 	case errors.Is(err, ErrKeysUnavailable):
 		header.Set("Retry-After", strconv.Itoa(retrySeconds(err)))
 		http.Error(w, "tokens cannot be verified at the moment", http.StatusServiceUnavailable)
+	case errors.Is(err, ErrUndecided):
+		header.Set("Retry-After", "1")
+		http.Error(w, "it cannot be told at the moment whether the token is still honoured", http.StatusServiceUnavailable)
 	default:
 		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 	}
@@ -117,6 +126,8 @@ func (r Reason) publicText() string {
 		return "the token names no service account"
 	case ReasonNotBound:
 		return "the token is not bound to a pod"
+	case ReasonRevoked:
+		return "the token has been revoked"
 	default:
 		return "the token is not accepted"
 	}

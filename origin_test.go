@@ -45,7 +45,7 @@ func TestTransportErrors(t *testing.T) {
 			return nil, errors.New(strings.Repeat("it broke ", 1000))
 		}, "it broke it broke"},
 		"an error of ours": {func(*http.Request) (*http.Response, error) { return nil, new(kubejwt.InvalidTokenError) }, "refused by rule"},
-		"another of ours":  {func(*http.Request) (*http.Response, error) { return nil, new(kubejwt.NotAllowedError) }, "not among"},
+		"another of ours":  {func(*http.Request) (*http.Response, error) { return nil, new(kubejwt.NotAllowedError) }, "may call"},
 		"cancelled":        {func(*http.Request) (*http.Response, error) { return nil, context.Canceled }, "canceled"},
 		"too late":         {func(*http.Request) (*http.Response, error) { return nil, context.DeadlineExceeded }, "no answer within"},
 		"a bad Location": {func(r *http.Request) (*http.Response, error) {

@@ -38,7 +38,7 @@ func (c *cluster) cacheKey(token string) cacheKey {
 }
 
 // recall answers for a token that was verified before, as verifying it again
-// would: with its very key still in use, and rules 7 and 9 judged anew. Where
+// would: with its very key still in use, and rules 7, 9 and 10 judged anew. Where
 // that is not so, known is false and verifying it again gives the reason; seen
 // is what was known of the keys until then.
 func (v *Verifier) recall(ctx context.Context, key cacheKey) (claims Claims, known bool, seen view, err error) {
@@ -62,9 +62,9 @@ func (v *Verifier) recall(ctx context.Context, key cacheKey) (claims Claims, kno
 	}
 	c.counters.rememberedHits.Add(1)
 	if !v.allowed.admit(r.claims.Namespace, r.claims.ServiceAccount.Name) {
-		return Claims{}, true, keys, &NotAllowedError{Claims: r.claims}
+		return Claims{}, true, keys, v.allowed.deny(r.claims)
 	}
-	return r.claims, true, keys, nil
+	return r.claims, true, keys, c.check(r.claims)
 }
 
 // remember keeps a token that was verified. One that named no kid, that is

@@ -1,6 +1,7 @@
 package kubejwt
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -23,11 +24,25 @@ func (v *Verifier) WithServiceAccounts(accounts ...string) (*Verifier, error) {
 			return nil, fmt.Errorf("kubejwt: WithServiceAccounts: %q is not admitted by the Verifier that is copied", account)
 		}
 	}
-	return &Verifier{cluster: v.cluster, allowed: allowed}, nil
+	allowed.field = "the service accounts given to WithServiceAccounts"
+	return &Verifier{cluster: v.cluster, allowed: allowed, onVerdict: v.onVerdict}, nil
+}
+
+// WithOnVerdict returns a copy of v that tells its verdicts to onVerdict in the
+// place of [Config.OnVerdict], for instance for the metrics of one route. It
+// shares all else with v. Nil means that nobody is told. A nil v stays nil.
+func (v *Verifier) WithOnVerdict(onVerdict func(context.Context, Claims, error)) *Verifier {
+	if v == nil {
+		return nil
+	}
+	other := *v
+	other.onVerdict = onVerdict
+	return &other
 }
 
 // allowedAccounts is rule 9's list. The zero value admits nobody.
 type allowedAccounts struct {
+	field      string // where an entry would have to be added
 	everyone   bool
 	namespaces map[string]bool
 	accounts   map[account]bool
@@ -39,7 +54,7 @@ func parseServiceAccounts(list []string) (allowedAccounts, error) {
 	if len(list) == 0 {
 		return allowedAccounts{}, errors.New(`is required: "namespace/name", "namespace/*", or "*" for every one`)
 	}
-	allowed := allowedAccounts{namespaces: make(map[string]bool), accounts: make(map[account]bool)}
+	allowed := allowedAccounts{field: "Config.ServiceAccounts", namespaces: make(map[string]bool), accounts: make(map[account]bool)}
 	for _, entry := range list {
 		namespace, name, _ := strings.Cut(entry, "/")
 		switch {
@@ -58,6 +73,12 @@ func parseServiceAccounts(list []string) (allowedAccounts, error) {
 
 func (a *allowedAccounts) admit(namespace, name string) bool {
 	return a.everyone || a.namespaces[namespace] || a.accounts[account{namespace, name}]
+}
+
+// deny is the error of a good token whose service account is not in the list.
+func (a *allowedAccounts) deny(claims Claims) error {
+	entry := claims.Namespace + "/" + claims.ServiceAccount.Name
+	return &NotAllowedError{Claims: claims, Advice: fmt.Sprintf("add %q to %s to admit it", entry, a.field)}
 }
 
 // covers reports whether a admits all that a well-formed entry stands for.

@@ -25,7 +25,8 @@ type Stats struct {
 
 	Accepted        uint64            // tokens
 	NotAllowed      uint64            // good tokens of service accounts that are not admitted
-	KeysUnavailable uint64            // tokens that could not be judged
+	KeysUnavailable uint64            // tokens that could not be judged for want of keys
+	Undecided       uint64            // good tokens of which Config.Check could not tell whether they are honoured
 	Refused         map[Reason]uint64 // tokens, by Reason; never nil
 
 	Remembered     int    // verified tokens at hand
@@ -34,7 +35,7 @@ type Stats struct {
 
 // counters are the parts of Stats that Verify counts.
 type counters struct {
-	accepted, notAllowed, keysUnavailable, rememberedHits atomic.Uint64
+	accepted, notAllowed, keysUnavailable, undecided, rememberedHits atomic.Uint64
 
 	mu      sync.Mutex // guards refused
 	refused map[Reason]uint64
@@ -53,6 +54,7 @@ func (c *counters) addTo(s *Stats) {
 	s.Accepted += c.accepted.Load()
 	s.NotAllowed += c.notAllowed.Load()
 	s.KeysUnavailable += c.keysUnavailable.Load()
+	s.Undecided += c.undecided.Load()
 	s.RememberedHits += c.rememberedHits.Load()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -75,6 +77,7 @@ func (s *Stats) join(m Stats) {
 	s.Accepted += m.Accepted
 	s.NotAllowed += m.NotAllowed
 	s.KeysUnavailable += m.KeysUnavailable
+	s.Undecided += m.Undecided
 	for reason, n := range m.Refused {
 		s.Refused[reason] += n
 	}

@@ -1,11 +1,13 @@
 package kubejwt
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,8 +29,9 @@ const (
 // multiple goroutines. A zero Verifier refuses everything with
 // ErrKeysUnavailable.
 type Verifier struct {
-	cluster *cluster
-	allowed allowedAccounts
+	cluster   *cluster
+	allowed   allowedAccounts
+	onVerdict func(context.Context, Claims, error) // nil: nobody is told
 
 	members  []*Verifier          // of a joined Verifier
 	byIssuer map[string]*Verifier // the member for each iss
@@ -58,8 +61,9 @@ func (c *cluster) issuers() []string {
 // The error is [ErrNoToken] for an empty token, an [*InvalidTokenError] for one
 // that is refused, a [*NotAllowedError] for a good one of a service account
 // that is not admitted, or wraps [ErrKeysUnavailable] if the keys to judge by
-// could not be had, and then ctx's error if ctx ended the wait for them. Beside
-// an error the Claims are zero.
+// could not be had, and then ctx's error if ctx ended the wait for them, or
+// wraps [ErrUndecided] if Config.Check could not tell. Beside an error the
+// Claims are zero.
 //
 // Verify waits only for keys: at the first use, for a key that is not known,
 // and after the life of the key set; never longer than 10 seconds.
@@ -74,14 +78,23 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 	return v.answer(ctx, token, key)
 }
 
-// answer is Verify of one issuer's Verifier: the verdict, counted and logged.
+// answer is Verify of one issuer's Verifier.
 func (v *Verifier) answer(ctx context.Context, token string, key cacheKey) (Claims, error) {
 	claims, err := v.verify(ctx, token, key)
+	return v.deliver(ctx, claims, err)
+}
+
+// deliver returns a verdict to the caller, after everyone else who wants to
+// know of it.
+func (v *Verifier) deliver(ctx context.Context, claims Claims, err error) (Claims, error) {
 	v.cluster.record(ctx, err)
 	if err != nil {
-		return Claims{}, err
+		claims = Claims{}
 	}
-	return claims, nil
+	if v.onVerdict != nil {
+		v.onVerdict(ctx, claims, err)
+	}
+	return claims, err
 }
 
 var errNotMade error = &keysUnavailable{cause: errors.New("this Verifier is not made: use New, InCluster or Join")}
@@ -161,7 +174,12 @@ func (v *Verifier) verify(ctx context.Context, token string, key cacheKey) (Clai
 		return Claims{}, withSubject(claimed, refuse(9, ReasonNotBound, "a token bound to a pod", "one that is not"))
 	}
 	if !v.allowed.admit(claims.Namespace, claims.ServiceAccount.Name) {
-		return Claims{}, &NotAllowedError{Claims: claims}
+		return Claims{}, v.allowed.deny(claims)
+	}
+
+	// Rule 10: what cannot be told offline.
+	if err := c.check(claims); err != nil {
+		return Claims{}, err
 	}
 
 	c.remember(key, header, signer, claims, claimed)
@@ -380,6 +398,29 @@ func withSubject(claimed *payload, err error) error {
 	return err
 }
 
+// check is rule 10.
+func (c *cluster) check(claims Claims) error {
+	if c.config.Check == nil {
+		return nil
+	}
+	err := c.config.Check(claims)
+	if err == nil {
+		return nil
+	}
+	refusal, ok := errors.AsType[*InvalidTokenError](err)
+	switch {
+	case !ok:
+		said := strings.TrimPrefix(err.Error(), ErrUndecided.Error()+": ")
+		return &undecided{said[:min(len(said), maxErrorText)]}
+	case refusal == nil:
+		return &undecided{"Config.Check returned a nil *InvalidTokenError: it has to return a plain nil"}
+	}
+	refused := *refusal // Check may return one error to all
+	refused.Rule, refused.Reason, refused.Subject = 10, cmp.Or(refused.Reason, ReasonRevoked), claims.Subject
+	refused.Advice = cmp.Or(refused.Advice, refused.Reason.advice())
+	return &refused
+}
+
 func date(t time.Time) string {
 	if t.IsZero() {
 		return "none"
@@ -400,10 +441,13 @@ func (c *cluster) record(ctx context.Context, err error) {
 		reason, subject = string(err.Reason), err.Subject
 	case *NotAllowedError:
 		c.counters.notAllowed.Add(1)
-		reason, subject = "not_allowed", err.Claims.Subject
+		reason, subject = Outcome(err), err.Claims.Subject
 	case *keysUnavailable:
 		c.counters.keysUnavailable.Add(1)
-		reason = "keys_unavailable"
+		reason = Outcome(err)
+	case *undecided:
+		c.counters.undecided.Add(1)
+		reason = Outcome(err)
 	default:
 		return // no token: nothing to tell
 	}

@@ -110,16 +110,8 @@ func refusal(err *kubejwt.InvalidTokenError) *failure {
 		rule:   err.Rule,
 		want:   inFlags(err.Want),
 		got:    orElse(inFlags(err.Got), "something else"),
-		advice: advice(err.Reason),
+		advice: inFlags(err.Advice),
 	}
-}
-
-// advice is what the library says to do about a reason: the end of the text of
-// an error that has nothing else to tell.
-func advice(reason kubejwt.Reason) string {
-	text := (&kubejwt.InvalidTokenError{Reason: reason}).Error()
-	_, advice, _ := strings.Cut(text, string(reason)+": ")
-	return inFlags(advice)
 }
 
 func denial(err *kubejwt.NotAllowedError, want expectations) *failure {
