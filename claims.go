@@ -143,6 +143,17 @@ func (p *payload) warnAfter() numericDate {
 	return p.Kubernetes.WarnAfter
 }
 
+// isLegacy reports whether p has the form of a Secret-based token: flat claims,
+// no kubernetes.io, and neither an end nor an audience. Its iss does not tell:
+// some clusters sign projected tokens with the iss that is usual for it.
+func (p *payload) isLegacy() bool {
+	return p.hasFlatClaims() && p.Kubernetes == nil && !p.Expiry.present && len(p.Audiences) == 0
+}
+
+func (p *payload) hasFlatClaims() bool {
+	return p.LegacyNamespace != nil || p.LegacySecret != nil || p.LegacyAccountName != nil || p.LegacyAccountUID != nil
+}
+
 // maxDate is the last second of the year 9999.
 const maxDate = 253402300799
 
@@ -240,7 +251,7 @@ func (p *payload) identity() (Claims, error) {
 	switch {
 	case k == nil:
 		return Claims{}, errors.New("no kubernetes.io")
-	case p.LegacyNamespace != nil, p.LegacySecret != nil, p.LegacyAccountName != nil, p.LegacyAccountUID != nil:
+	case p.hasFlatClaims():
 		return Claims{}, errors.New("the claims of a Secret-based token beside kubernetes.io")
 	case !isDNSLabel(k.Namespace):
 		return Claims{}, errors.New("a kubernetes.io namespace that is missing or no DNS label")

@@ -187,8 +187,6 @@ func badField(field, format string, args ...any) error {
 
 func (config Config) check() (allowedAccounts, error) {
 	switch {
-	case config.Issuer == legacyIssuer, slices.Contains(config.FormerIssuers, legacyIssuer):
-		return allowedAccounts{}, badField("Issuer, FormerIssuers", "%s is that of tokens which never expire, and is never accepted", legacyIssuer)
 	case !utf8.ValidString(config.Issuer), slices.ContainsFunc(config.FormerIssuers, notUTF8):
 		return allowedAccounts{}, badField("Issuer, FormerIssuers", "one is not UTF-8, and no token's iss can be equal to it")
 	case slices.Contains(config.FormerIssuers, ""):

@@ -49,7 +49,6 @@ func TestConfigIsJudged(t *testing.T) {
 		{"everything empty", "Audiences", func(c *kubejwt.Config) { *c = kubejwt.Config{} }},
 		{"an issuer that is not UTF-8", "Issuer", func(c *kubejwt.Config) { c.Issuer = "https://\xff" }},
 		{"a former issuer that is not UTF-8", "FormerIssuers", func(c *kubejwt.Config) { c.FormerIssuers = []string{"\xff"} }},
-		{"the legacy issuer as former", "FormerIssuers", func(c *kubejwt.Config) { c.FormerIssuers = []string{"kubernetes/serviceaccount"} }},
 		{"an issuer with a fragment", "Issuer", func(c *kubejwt.Config) { c.Keys, c.Issuer = nil, "https://issuer.example#a" }},
 		{"an issuer with a password", "Issuer", func(c *kubejwt.Config) { c.Keys, c.Issuer = nil, "https://a:b@issuer.example" }},
 		{"an issuer without a host", "Issuer", func(c *kubejwt.Config) { c.Keys, c.Issuer = nil, "https:///x" }},
@@ -85,7 +84,7 @@ func TestConfigIsJudged(t *testing.T) {
 		{"an EC key on P-224", "Keys", key(p224.Public())},
 		{"an RSA key of 1024 bits", "Keys", key(ofSize(1024, 65537))},
 		{"an RSA key of 2047 bits", "Keys", key(ofSize(2047, 65537))},
-		{"an RSA key of 4097 bits", "Keys", key(ofSize(4097, 65537))},
+		{"an RSA key of 8193 bits", "Keys", key(ofSize(8193, 65537))},
 		{"an RSA key with exponent 3", "Keys", key(ofSize(2048, 3))},
 		{"an RSA key with exponent 1", "Keys", key(ofSize(2048, 1))},
 		{"an RSA key with an even exponent", "Keys", key(ofSize(2048, 65538))},
@@ -145,7 +144,8 @@ func TestConfigFailsClosed(t *testing.T) {
 		change      func(*kubejwt.Config)
 	}{
 		{"no issuer", "Issuer", func(c *kubejwt.Config) { c.Issuer = "" }},
-		{"the legacy issuer", "Issuer", func(c *kubejwt.Config) { c.Issuer = "kubernetes/serviceaccount" }},
+		{"an issuer that publishes no keys", "Issuer", func(c *kubejwt.Config) { c.Keys, c.Issuer = nil, "kubernetes/serviceaccount" }},
+		{"an issuer that publishes no keys", "KeyFile", func(c *kubejwt.Config) { c.Keys, c.Issuer = nil, "kubernetes/serviceaccount" }},
 		{"an http issuer", "Issuer", func(c *kubejwt.Config) { c.Keys, c.Issuer = nil, "http://issuer.example" }},
 		{"an issuer without a scheme", "Issuer", func(c *kubejwt.Config) { c.Keys, c.Issuer = nil, "issuer.example" }},
 		{"an issuer with a query", "Issuer", func(c *kubejwt.Config) { c.Keys, c.Issuer = nil, "https://issuer.example?a=b" }},

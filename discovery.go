@@ -459,10 +459,10 @@ func (r RemoteKeys) validate() error {
 // (OpenID Connect Discovery 1.0, section 4.1).
 func validateIssuerURL(issuer string) error {
 	if err := validateURL(issuer); err != nil {
-		return badField("Issuer", "%w: set Keys if they are not to be found there", err)
+		return badField("Issuer", "%w: an API server publishes no keys for such an issuer: set Keys to a KeyFile with its sa.pub", err)
 	}
 	if strings.ContainsAny(issuer, "?#") {
-		return badField("Issuer", "has a query or a fragment, so that no document can be found there: set Keys")
+		return badField("Issuer", "has a query or a fragment: an API server publishes no keys for such an issuer: set Keys to a KeyFile with its sa.pub")
 	}
 	return nil
 }

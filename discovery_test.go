@@ -213,7 +213,7 @@ func TestInClusterLearnsTheIssuer(t *testing.T) {
 		{"empty", "", kubejwt.ReasonWrongIssuer},
 		{"none", nil, kubejwt.ReasonWrongIssuer},
 		{"null", null, kubejwt.ReasonWrongIssuer},
-		{"of a Secret", "kubernetes/serviceaccount", kubejwt.ReasonLegacy},
+		{"usual for Secrets", "kubernetes/serviceaccount", kubejwt.ReasonWrongIssuer},
 	} {
 		token := cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}, Claims: map[string]any{"iss": tt.iss}})
 		if _, err := v.Verify(t.Context(), token); reasonOf(err) != tt.want || tt.want == "" && err != nil {

@@ -27,10 +27,11 @@
 //     invalid UTF-8 are refused, aud is a string or an array of strings, and
 //     exp, iat, nbf and warnafter are plain integers up to the year 9999. iss is
 //     one of ours, before anything uses the network; where InCluster is to learn
-//     it, the document that names it is fetched first. A Secret-based token,
-//     whose iss is kubernetes/serviceaccount, is refused as legacy.
+//     it, the document that names it is fetched first. A Secret-based token
+//     is refused as legacy, whatever its iss. It is known by its form: the flat
+//     claims kubernetes.io/serviceaccount/…, and no kubernetes.io, exp or aud.
 //  4. kid names a key of the set, exactly, and alg is the one that this key is
-//     for. RSA keys have 2048 to 4096 bits and an odd exponent from 65537 to
+//     for. RSA keys have 2048 to 8192 bits and an odd exponent from 65537 to
 //     2³¹-1.
 //  5. The signature matches.
 //  6. Only now the claims are judged: the same decoded bytes.

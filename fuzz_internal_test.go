@@ -225,7 +225,7 @@ func (k *key) isOf(members map[string]any) bool {
 	}
 	if public, isRSA := k.public.(*rsa.PublicKey); isRSA {
 		return members["kty"] == "RSA" && members["n"] == base64.RawURLEncoding.EncodeToString(public.N.Bytes()) &&
-			public.N.BitLen() >= 2048 && public.N.BitLen() <= 4096 && public.E >= 65537
+			public.N.BitLen() >= 2048 && public.N.BitLen() <= 8192 && public.E >= 65537
 	}
 	x, _ := members["x"].(string)
 	decoded, err := base64.RawURLEncoding.DecodeString(x)

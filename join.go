@@ -76,7 +76,7 @@ func (v *Verifier) memberFor(token string, key cacheKey) (*Verifier, error) {
 		return anyone, nil
 	}
 	claimed, err := decodePayload(compact.UnverifiedPayload())
-	if err != nil || claimed.Issuer == legacyIssuer {
+	if err != nil || claimed.isLegacy() {
 		return anyone, nil
 	}
 	if member := v.byIssuer[claimed.Issuer]; member != nil {

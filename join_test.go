@@ -53,8 +53,9 @@ func TestJoin(t *testing.T) {
 		want   kubejwt.Reason
 		got    string
 	}{
-		"legacy":              {claim("iss", "kubernetes/serviceaccount"), kubejwt.ReasonLegacy, "Secret"},
-		"legacy, without kid": {func(t *kubejwttest.Token) { claim("iss", "kubernetes/serviceaccount")(t); header("kid", nil)(t) }, kubejwt.ReasonLegacy, "Secret"},
+		"legacy":              {secretBased(nil), kubejwt.ReasonLegacy, "Secret"},
+		"legacy, iss of a":    {secretBased(object{"iss": configA.Issuer}), kubejwt.ReasonLegacy, "Secret"},
+		"legacy, without kid": {func(t *kubejwttest.Token) { secretBased(nil)(t); header("kid", nil)(t) }, kubejwt.ReasonLegacy, "Secret"},
 		"no issuer":           {claim("iss", nil), kubejwt.ReasonWrongIssuer, "got none"},
 	} {
 		g := good()

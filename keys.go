@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -14,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/big"
 	"net/http"
 	"slices"
 	"strings"
@@ -50,7 +52,7 @@ func (RemoteKeys) keySource() {}
 // fetched.
 type PublicKeys []PublicKey
 
-// A PublicKey is an RSA key of 2048 to 4096 bits or an ECDSA key on P-256,
+// A PublicKey is an RSA key of 2048 to 8192 bits or an ECDSA key on P-256,
 // P-384 or P-521: an *rsa.PublicKey or *ecdsa.PublicKey.
 type PublicKey struct {
 	KeyID string // the kid in the header of tokens; "": as Kubernetes derives it from the key
@@ -349,46 +351,59 @@ func parseJWK(raw []byte) (PublicKey, error) {
 	case j.Operations != nil && len(slices.Compact(slices.Sorted(slices.Values(j.Operations)))) != len(j.Operations):
 		return parsed, errors.New("a key that names one of its key_ops twice")
 	}
-	minimal, err := j.minimal()
+	public, err := j.public()
 	if err != nil {
 		return parsed, err
 	}
-	var library jose.JSONWebKey
-	if err := library.UnmarshalJSON(minimal); err != nil {
-		return parsed, errors.New("a damaged key")
-	}
-	checked, err := jws.NewKey(library.Key)
+	checked, err := jws.NewKey(public)
 	if err != nil {
 		return parsed, err
 	}
 	if j.Algorithm != nil && *j.Algorithm != checked.Algorithm() {
 		return parsed, fmt.Errorf("a key whose alg is not %s, as its type asks for", checked.Algorithm())
 	}
-	parsed.Key = library.Key
+	parsed.Key = public
 	return parsed, nil
 }
 
-// minimal is j with nothing but the members of the public key, each in its one
-// canonical spelling: go-jose takes other spellings too, and gives up a good
-// key over an x5c that it can't read.
-func (j *jwk) minimal() ([]byte, error) {
+// public is the key itself, of members in their one canonical spelling.
+func (j *jwk) public() (crypto.PublicKey, error) {
 	if j.Type == "RSA" {
-		n, err := decodeCanonical(j.N)
-		if err != nil || n[0] == 0 {
-			return nil, errors.New("an RSA key whose n is missing or not canonical")
-		}
-		e, err := decodeCanonical(j.E)
-		if err != nil || e[0] == 0 || len(e) > 4 {
-			return nil, errors.New("an RSA key whose e is missing, not canonical or too large")
-		}
-		return json.Marshal(map[string]string{"kty": j.Type, "n": j.N, "e": j.E})
+		return j.rsa()
 	}
+	return j.ec()
+}
+
+// rsa reads an RSA key without go-jose, which takes 4096 bits at most.
+func (j *jwk) rsa() (*rsa.PublicKey, error) {
+	n, err := decodeCanonical(j.N)
+	if err != nil || n[0] == 0 {
+		return nil, errors.New("an RSA key whose n is missing or not canonical")
+	}
+	e, err := decodeCanonical(j.E)
+	if err != nil || e[0] == 0 || len(e) > 4 {
+		return nil, errors.New("an RSA key whose e is missing, not canonical or too large")
+	}
+	return &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}, nil
+}
+
+// ec hands go-jose nothing but the members of the public key: it takes other
+// spellings too, and gives up a good key over an x5c that it can't read.
+func (j *jwk) ec() (crypto.PublicKey, error) {
 	_, errX := decodeCanonical(j.X)
 	_, errY := decodeCanonical(j.Y)
 	if errX != nil || errY != nil {
 		return nil, errors.New("an EC key whose x or y is missing or not canonical")
 	}
-	return json.Marshal(map[string]string{"kty": j.Type, "crv": j.Curve, "x": j.X, "y": j.Y})
+	minimal, err := json.Marshal(map[string]string{"kty": j.Type, "crv": j.Curve, "x": j.X, "y": j.Y})
+	if err != nil {
+		return nil, err
+	}
+	var library jose.JSONWebKey
+	if err := library.UnmarshalJSON(minimal); err != nil {
+		return nil, errors.New("a damaged key")
+	}
+	return library.Key, nil
 }
 
 // decodeCanonical decodes base64url in its one spelling, and refuses nothing at

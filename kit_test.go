@@ -99,6 +99,20 @@ func claims(with map[string]any) func(*kubejwttest.Token) {
 	}
 }
 
+// secretBased is the form of a Secret-based token. What is in more comes on top.
+func secretBased(more object) func(*kubejwttest.Token) {
+	with := object{
+		"iss": "kubernetes/serviceaccount",
+		"aud": nil, "exp": nil, "iat": nil, "nbf": nil, "jti": nil, "kubernetes.io": nil,
+		"kubernetes.io/serviceaccount/namespace":            "shop",
+		"kubernetes.io/serviceaccount/secret.name":          "api-token-x2x9f",
+		"kubernetes.io/serviceaccount/service-account.name": "api",
+		"kubernetes.io/serviceaccount/service-account.uid":  "d5ec1197-1710-46f4-83ba-4b1a13f2aa30",
+	}
+	maps.Copy(with, more)
+	return claims(with)
+}
+
 // kubernetes replaces members of kubernetes.io; nil removes one.
 func kubernetes(with map[string]any) func(*kubejwttest.Token) {
 	object := func(name, uid string) map[string]any { return map[string]any{"name": name, "uid": uid} }

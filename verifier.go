@@ -20,8 +20,6 @@ import (
 const (
 	maxKidlessKeys = 4   // that are tried for a token without kid
 	maxSubject     = 512 // bytes that get into a refusal; the longest name has 339
-
-	legacyIssuer = "kubernetes/serviceaccount"
 )
 
 // A Verifier tells which Kubernetes workload sent a token. Make it with [New],
@@ -211,7 +209,7 @@ func (c *cluster) knowHeader(compact jws.Compact, header jws.Header) {
 // discovery document, never from a token. A caller for whom recall has waited
 // for a fetch has had its one.
 func (c *cluster) gate(ctx context.Context, claimed *payload, seen view) (view, error) {
-	if claimed.Issuer == legacyIssuer {
+	if claimed.isLegacy() {
 		return view{}, refuse(3, ReasonLegacy, "a projected token", "a Secret-based one")
 	}
 	if !c.learns && !c.isOurs(claimed.Issuer, view{}) {

@@ -72,6 +72,10 @@ func TestVerifyRefuses(t *testing.T) {
 	claim := func(name string, value any) string {
 		return with(func(t *kubejwttest.Token) { t.Claims = map[string]any{name: value} })
 	}
+	secretBased := map[string]any{
+		"iss": "kubernetes/serviceaccount", "aud": nil, "exp": nil, "kubernetes.io": nil,
+		"kubernetes.io/serviceaccount/namespace": "shop", "kubernetes.io/serviceaccount/service-account.name": "api",
+	}
 	good := cluster.Mint(caller)
 	for _, test := range []struct {
 		name, token string
@@ -86,7 +90,7 @@ func TestVerifyRefuses(t *testing.T) {
 		{"alg", header("alg", "HS256"), 2, kubejwt.ReasonBadAlgorithm, nil, `"HS256"`},
 		{"a strange header", header("jku", "https://attacker.example"), 2, kubejwt.ReasonMalformed, nil, "https://attacker.example"},
 		{"issuer", claim("iss", "https://elsewhere.example"), 3, kubejwt.ReasonWrongIssuer, nil, "UNVERIFIED"},
-		{"legacy", claim("iss", "kubernetes/serviceaccount"), 3, kubejwt.ReasonLegacy, nil, "mount a projected token"},
+		{"legacy", with(func(t *kubejwttest.Token) { t.Claims = secretBased }), 3, kubejwt.ReasonLegacy, nil, "mount a projected token"},
 		{"kid", header("kid", "unheard-of"), 4, kubejwt.ReasonUnknownKey, nil, `"unheard-of"`},
 		{"signature", good[:len(good)-8] + "AAAAAAAA", 5, kubejwt.ReasonBadSignature, nil, "UNVERIFIED"},
 		{"audience", claim("aud", []string{"reports"}), 7, kubejwt.ReasonWrongAudience, nil, "Its signature is good"},

@@ -64,6 +64,8 @@ func (c *cluster) record(t *testing.T, folder string) {
 	keys, headers := c.get(t, "/openid/v1/jwks")
 	write("jwks.json", keys)
 	write("jwks.headers", headers)
+	version := must(c.Discovery().ServerVersion()).GitVersion
+	write("config.json", indented(t, map[string]any{"version": version, "issuers": c.issuers, "api_audiences": apiAudiences}))
 	tokens := c.recorded(t)
 	write("recorded-at", []byte(time.Now().UTC().Format(time.RFC3339)+"\n"))
 	for name, token := range tokens {
@@ -118,5 +120,12 @@ func sorted(t *testing.T, status authenticationv1.TokenReviewStatus) []byte {
 	t.Helper()
 	var members map[string]any
 	noError(t, json.Unmarshal(must(json.Marshal(status)), &members))
-	return append(must(json.MarshalIndent(members, "", "  ")), '\n')
+	return indented(t, members)
+}
+
+func indented(t *testing.T, value any) []byte {
+	t.Helper()
+	data, err := json.MarshalIndent(value, "", "  ")
+	noError(t, err)
+	return append(data, '\n')
 }

@@ -112,7 +112,8 @@ func keySets(k *keys) []document {
 		{name: "x5c_unreadable", text: jwks(good, rsaKey.add("x5c", `["!"]`)), usable: "good, odd", source: "G8.429", comment: "a certificate that nobody can read: nobody reads it"},
 		{name: "x5u", text: jwks(good, rsaKey.add("x5u", `"http://169.254.169.254/"`)), usable: "good, odd", source: "G8.430", comment: "a URL that nobody fetches"},
 		{name: "rsa_2048", text: jwks(good, ofSize(2048)), usable: "good, odd", source: "RFC 7518 section 3.3", comment: "the smallest RSA key"},
-		{name: "rsa_4096", text: jwks(good, ofSize(4096)), usable: "good, odd", source: "limit of rule 4", comment: "the largest RSA key"},
+		{name: "rsa_4096", text: jwks(good, ofSize(4096)), usable: "good, odd", source: "limit of rule 4", comment: "4096 bits"},
+		{name: "rsa_8192", text: jwks(good, ofSize(8192)), usable: "good, odd", source: "limit of rule 4", comment: "the largest RSA key"},
 		{name: "ops_verify", text: jwks(good, rsaKey.add("key_ops", `["verify"]`)), usable: "good, odd", source: "RFC 7517 section 4.3", comment: "a key for verifying"},
 	}
 	for _, odd := range []document{
@@ -132,7 +133,7 @@ func keySets(k *keys) []document {
 		{name: "rsa_512", text: ofSize(512).String(), source: "G8.397", comment: "512 bits"},
 		{name: "rsa_1024", text: ofSize(1024).String(), source: "G8.398", comment: "1024 bits"},
 		{name: "rsa_2047", text: ofSize(2047).String(), source: "G8.399", comment: "a bit less than 2048"},
-		{name: "rsa_4104", text: ofSize(4104).String(), source: "limit of rule 4", comment: "a byte more than 4096 bits"},
+		{name: "rsa_8193", text: ofSize(8193).String(), source: "limit of rule 4", comment: "a bit more than 8192"},
 		{name: "rsa_16384", text: ofSize(16384).String(), source: "G8.401", comment: "a key that takes long to use"},
 		{name: "rsa_n_missing", text: rsaKey.drop("n").String(), source: "RFC 7518 section 6.3.1", comment: "no n"},
 		{name: "rsa_n_empty", text: rsaKey.set("n", `""`).String(), source: "G8.411", comment: "an empty n"},

@@ -26,6 +26,18 @@ var extended = ends(1699997000 + 365*86400)
 
 const legacyClaim = "kubernetes.io/serviceaccount/"
 
+// secretIssuer is the iss of Secret-based tokens, and in some clusters of
+// projected ones too.
+const secretIssuer = `"kubernetes/serviceaccount"`
+
+// secretBased is the form of a Secret-based token.
+var secretBased = all(
+	noClaim("aud"), noClaim("exp"), noClaim("iat"), noClaim("nbf"), noClaim("jti"), noClaim("kubernetes.io"),
+	setClaim("iss", secretIssuer),
+	setClaim(legacyClaim+"namespace", `"ns1"`), setClaim(legacyClaim+"secret.name", `"sa1-token-x2x9f"`),
+	setClaim(legacyClaim+"service-account.name", `"sa1"`), setClaim(legacyClaim+"service-account.uid", `"u"`),
+)
+
 // kubernetes is G7: the identity.
 func kubernetes() table {
 	rows := []row{

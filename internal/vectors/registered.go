@@ -76,11 +76,17 @@ func registered() table {
 		rows = append(rows, row{name: "iss_" + v.name, expect: wrongIssuer, change: setClaim("iss", quoted(v.value)), source: v.source, comment: v.comment})
 	}
 	formerly := settings{formerIssuers: "https://former.example"}
+	formerlyLegacy := settings{formerIssuers: "kubernetes/serviceaccount"}
 	rows = append(rows,
 		row{name: "iss_former", change: setClaim("iss", `"https://former.example"`), with: formerly, source: "Config.FormerIssuers", comment: "an issuer that the cluster had before"},
 		row{name: "iss_former_not_configured", expect: wrongIssuer, change: setClaim("iss", `"https://former.example"`), sibling: "iss_former", source: "Config.FormerIssuers", comment: "the same, and nobody says that it is the same cluster's"},
 		row{name: "iss_former_longer", expect: wrongIssuer, change: setClaim("iss", `"https://former.example/"`), with: formerly, sibling: "iss_former", source: "Config.FormerIssuers", comment: "a former issuer has one spelling too"},
-		row{name: "iss_legacy", expect: legacy, change: setClaim("iss", `"kubernetes/serviceaccount"`), source: "G6.248", comment: "a Secret-based token's issuer"},
+		row{name: "iss_legacy", expect: legacy, change: secretBased, source: "G6.248", comment: "a Secret-based token"},
+		row{name: "iss_legacy_ours", expect: legacy, change: all(secretBased, setClaim("iss", `"https://iss.example"`)), source: "G6.248", comment: "a Secret-based token that names our issuer"},
+		row{name: "iss_legacy_nulls", expect: legacy, change: all(secretBased, setClaim("aud", "null"), setClaim("exp", "null"), setClaim("kubernetes.io", "null")), source: "G6.248", comment: "null is the same as none"},
+		row{name: "iss_legacy_configured", expect: legacy, change: secretBased, with: formerlyLegacy, sibling: "iss_of_secrets_configured", source: "G6.248", comment: "a Secret-based token, and its issuer is configured"},
+		row{name: "iss_of_secrets", expect: wrongIssuer, change: setClaim("iss", secretIssuer), source: "G6.248", comment: "a projected token with the issuer that Secret-based tokens have"},
+		row{name: "iss_of_secrets_configured", change: setClaim("iss", secretIssuer), with: formerlyLegacy, source: "Config.FormerIssuers", comment: "a projected token of a cluster that had that issuer"},
 
 		row{name: "aud_missing", expect: wrongAudience, change: noClaim("aud"), source: "G6.249, CVE-2026-55689", comment: "no aud"},
 		row{name: "aud_null", expect: wrongAudience, change: setClaim("aud", "null"), source: "G6.250", comment: "null is the same as none"},
