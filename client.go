@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"github.com/kubejwt/kubejwt/internal/origin"
 	"github.com/kubejwt/kubejwt/internal/quote"
 	"github.com/kubejwt/kubejwt/internal/reread"
 	"github.com/kubejwt/kubejwt/internal/strictjson"
@@ -29,7 +30,7 @@ const tokenInterval = time.Minute
 // [oauth2.ReuseTokenSource] around this one sees renewals too. Nothing is read
 // before the first Token. It is safe for concurrent use by multiple goroutines.
 func TokenFile(path string) oauth2.TokenSource {
-	return &tokenFile{path, reread.New(path, maxBearerSize, tokenInterval, parseTokenFile, slog.New(slog.DiscardHandler))}
+	return &tokenFile{path, reread.New(path, origin.MaxBearerSize, tokenInterval, parseTokenFile, slog.New(slog.DiscardHandler))}
 }
 
 type tokenFile struct {
@@ -73,7 +74,7 @@ func (t *tokenFile) Token() (*oauth2.Token, error) {
 // parseTokenFile reads exp without verifying it: it is the caller's own token,
 // and whoever gets it verifies it.
 func parseTokenFile(data []byte) (mountedToken, error) {
-	bearer, err := parseBearer(data)
+	bearer, err := origin.ParseBearer(data)
 	if err != nil {
 		return mountedToken{}, err
 	}
@@ -147,16 +148,19 @@ func (t *Transport) authorize(request *http.Request) (*http.Request, error) {
 	if t.Source == nil {
 		return nil, errors.New("no Source, which is required")
 	}
-	origin, err := parseOrigin(t.Origin)
+	home, err := parseOrigin(t.Origin)
 	if err != nil {
 		return nil, err
 	}
-	if to := originOf(request.URL); to != origin {
-		// Only a client that follows a redirect sets Response.
-		if request.Response == nil {
-			return nil, fmt.Errorf("the token is for %s, and the request goes to %s", origin, to)
-		}
+	to, err := origin.Of(request.URL)
+	switch {
+	case err == nil && to == home:
+	case request.Response != nil: // only a client that follows a redirect sets it
 		return request, nil
+	case err != nil:
+		return nil, fmt.Errorf("the token is for %s, and the request goes to %s: %w", home, quote.Value(request.URL.Host), err)
+	default:
+		return nil, fmt.Errorf("the token is for %s, and the request goes to %s", home, to)
 	}
 	for name := range request.Header {
 		if strings.EqualFold(name, "Authorization") { // it is sent in any case of letters
@@ -178,16 +182,20 @@ func (t *Transport) authorize(request *http.Request) (*http.Request, error) {
 	return authorized, nil
 }
 
-func parseOrigin(text string) (string, error) {
+func parseOrigin(text string) (origin.Origin, error) {
 	if text == "" {
-		return "", errors.New("no Origin, which is required")
+		return origin.Origin{}, errors.New("no Origin, which is required")
 	}
 	u, err := url.Parse(text)
-	if err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return "", errors.New("the Origin is wrong: want scheme and host, as in https://data-store.prod.svc")
+	if err != nil {
+		return origin.Origin{}, errors.New("the Origin is wrong: want scheme and host, as in https://data-store.prod.svc")
+	}
+	home, err := origin.Of(u)
+	if err != nil {
+		return origin.Origin{}, fmt.Errorf("the Origin is wrong: %w: want scheme and host, as in https://data-store.prod.svc", err)
 	}
 	if u.Path != "" || u.RawQuery != "" || u.ForceQuery || strings.Contains(text, "#") || u.User != nil {
-		return "", errors.New("the Origin is wrong: want scheme, host and port alone: no path, query, fragment or user information")
+		return origin.Origin{}, errors.New("the Origin is wrong: want scheme, host and port alone: no path, query, fragment or user information")
 	}
-	return originOf(u), nil
+	return home, nil
 }

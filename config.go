@@ -3,12 +3,14 @@ package kubejwt
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"time"
 	"unicode/utf8"
 
+	"github.com/kubejwt/kubejwt/internal/origin"
 	"github.com/kubejwt/kubejwt/internal/tokencache"
 )
 
@@ -136,9 +138,12 @@ func InCluster(config Config) (*Verifier, error) {
 	default:
 		return nil, badField("Keys", "InCluster takes none or RemoteKeys, not %T: use New", given)
 	}
-	apiServer, err := podAPIServer()
-	if err != nil {
-		return nil, err
+	apiServer, err := origin.PodAPIServer()
+	switch {
+	case errors.Is(err, origin.ErrNotInPod):
+		return nil, ErrNotInCluster
+	case err != nil:
+		return nil, fmt.Errorf("kubejwt: %w", err)
 	}
 	c.learns = config.Issuer == ""
 	if err := c.useRemote(newPodRemote(apiServer, config.Issuer, keys, c.config.Logger)); err != nil {
@@ -249,7 +254,7 @@ func (c *cluster) useRemote(r *remote, err error) error {
 		logger:   c.config.Logger,
 	}
 	if path := r.config.SnapshotFile; path != "" {
-		cache.snapshot = &snapshotFile{path: path, issuer: r.issuer, url: r.configuredURL(), roots: r.rootsDigest}
+		cache.snapshot = &snapshotFile{path: path, issuer: r.issuer, url: r.configuredURL().Digest(), roots: r.client.RootsDigest}
 	}
 	c.keys = cache
 	return nil

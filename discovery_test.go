@@ -251,7 +251,7 @@ func TestInClusterWithoutOwnToken(t *testing.T) {
 		Keys: kubejwt.RemoteKeys{CAFile: server.caFile},
 	}
 	_, err := mustNewInCluster(t, config).Verify(t.Context(), known)
-	if !errors.Is(err, kubejwt.ErrKeysUnavailable) || !strings.Contains(err.Error(), "401 (no bearer token was sent)") ||
+	if !errors.Is(err, kubejwt.ErrKeysUnavailable) || !strings.Contains(err.Error(), "401 (no bearer token was sent: /var/run/secrets/kubernetes.io/serviceaccount/token: ") ||
 		!strings.Contains(err.Error(), "system:service-account-issuer-discovery") {
 		t.Error(err)
 	}

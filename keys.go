@@ -36,6 +36,8 @@ const (
 	maxKeySetSize = 1 << 20 // bytes
 	maxKeys       = 128     // some clusters accumulate old keys
 	maxKeyID      = 1024    // bytes, as in a token
+
+	rereadInterval = time.Second // of a KeyFile
 )
 
 // A KeySource says where the cluster's public keys come from. It is a

@@ -136,7 +136,7 @@ func TestSnapshotThatDoesNotFit(t *testing.T) {
 			rewrite(f.path, `"formerSince":"0001`, `"formerSince":"2101`)
 		}},
 		{"another URL", "another URL", func(_ *story, f *snapshotFile) { f.url += "/" }},
-		{"other roots", "other roots", func(_ *story, f *snapshotFile) { f.roots = func() string { return digest([]byte("another CA")) } }},
+		{"other roots", "other roots", func(_ *story, f *snapshotFile) { f.roots = func() string { return "another digest" } }},
 		{"from the future", "from the future", func(s *story, _ *snapshotFile) { s.wallAhead = -time.Second }},
 		{"too old", "older than MaxStale", func(s *story, _ *snapshotFile) { time.Sleep(24 * time.Hour) }},
 		{"a folder", "no regular file", func(_ *story, f *snapshotFile) { os.Remove(f.path); os.Mkdir(f.path, 0o700) }},

@@ -20,6 +20,7 @@ import (
 const (
 	maxKidlessKeys = 4   // that are tried for a token without kid
 	maxSubject     = 512 // bytes that get into a refusal; the longest name has 339
+	maxErrorText   = 512 // bytes of what Config.Check says
 )
 
 // A Verifier tells which Kubernetes workload sent a token. Make it with [New],

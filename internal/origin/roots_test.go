@@ -1,4 +1,4 @@
-package kubejwt
+package origin
 
 import (
 	"fmt"
@@ -10,7 +10,7 @@ import (
 // Roots come whole or not at all: what pem.Decode skips would lock out whoever
 // has a certificate of them.
 func TestParseRoots(t *testing.T) {
-	recorded, err := os.ReadFile("testdata/clusters/kube-apiserver-1.36/rs256/ca.crt")
+	recorded, err := os.ReadFile("../../testdata/clusters/kube-apiserver-1.36/rs256/ca.crt")
 	if err != nil {
 		t.Fatal(err)
 	}

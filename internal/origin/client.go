@@ -1,0 +1,257 @@
+package origin
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/kubejwt/kubejwt/internal/reread"
+)
+
+const (
+	rereadInterval = time.Second // of files
+
+	dialTimeout  = 10 * time.Second // to connect, and again for TLS
+	idleTimeout  = 90 * time.Second // of a connection without a request
+	pingAfter    = 10 * time.Second // of silence on a connection that carries streams
+	pingTimeout  = 5 * time.Second
+	maxHeaders   = 64 << 10
+	podFolder    = "/var/run/secrets/kubernetes.io/serviceaccount"
+	podCAFile    = podFolder + "/ca.crt"
+	podTokenFile = podFolder + "/token"
+)
+
+// Options say how an origin is asked. All but Origin and Logger may be zero.
+type Options struct {
+	Origin          Origin            // who gets the bearer token
+	CAFile          string            // PEM roots, read again when it changes; "": the system's
+	BearerTokenFile string            // read again as it rotates; "": no token
+	Transport       http.RoundTripper // replaces the built-in one; excludes CAFile
+	FieldPrefix     string            // of the three names above in errors, as in "RemoteKeys."
+	Streams         bool              // answers may be long: HTTP/2, with pings that notice a silent network
+	Logger          *slog.Logger
+}
+
+// A Client sends GETs. It is safe for concurrent use by multiple goroutines.
+type Client struct {
+	origin   Origin
+	prefix   string
+	roots    *reread.File[*x509.CertPool] // nil: the system's
+	podRoots bool                         // roots are the pod's own
+	bearer   *reread.File[string]         // nil: none
+	podToken bool                         // bearer is the pod's own, and may be missing
+	given    http.RoundTripper            // nil: builtIn
+	proxy    func(*http.Request) (*url.URL, error)
+	streams  bool
+
+	mu      sync.Mutex      // guards builtIn and trusted
+	builtIn *http.Transport // nil: not needed yet
+	trusted *x509.CertPool  // by builtIn
+}
+
+// New returns a Client, without any I/O.
+func New(o Options) (*Client, error) {
+	c := &Client{origin: o.Origin, prefix: o.FieldPrefix, given: o.Transport, proxy: http.ProxyFromEnvironment, streams: o.Streams}
+	switch {
+	case o.CAFile != "" && o.Transport != nil:
+		return nil, fmt.Errorf("%[1]sCAFile and %[1]sTransport are both set: a Transport brings its own roots", o.FieldPrefix)
+	case o.BearerTokenFile != "" && !o.Origin.isForBearer():
+		return nil, fmt.Errorf("%sBearerTokenFile: a bearer token is sent over https only", o.FieldPrefix)
+	}
+	if o.CAFile != "" {
+		c.roots = reread.New(o.CAFile, maxRootsSize, rereadInterval, parseRoots, o.Logger)
+	}
+	if o.BearerTokenFile != "" {
+		c.bearer = reread.New(o.BearerTokenFile, MaxBearerSize, rereadInterval, ParseBearer, o.Logger)
+	}
+	return c, nil
+}
+
+// NewInPod returns a Client for the API server of the cluster that this pod runs
+// in. Where o leaves them open, the roots are the pod's ca.crt and the bearer
+// token is the pod's own. Without a token the API server is asked without one;
+// without ca.crt it is not asked.
+func NewInPod(o Options) (*Client, error) {
+	podRoots := o.CAFile == "" && o.Transport == nil
+	if podRoots {
+		o.CAFile = podCAFile
+	}
+	podToken := o.BearerTokenFile == ""
+	o.BearerTokenFile = cmp.Or(o.BearerTokenFile, podTokenFile)
+	c, err := New(o)
+	if err != nil {
+		return nil, err
+	}
+	c.podRoots, c.podToken = podRoots, podToken
+	return c, nil
+}
+
+// An Answer is one of status 200. Its Body is not read yet, and has to be closed.
+type Answer struct {
+	URL    URL
+	Header http.Header
+	Body   io.ReadCloser
+	Roots  string // a digest of CAFile's content, by which the server was judged; "" without a CAFile
+}
+
+// Get asks for u, which may be on another origin: there the bearer token is not
+// sent. The error of any status but 200 is a [*StatusError]. Errors hold nothing
+// of an answer. The context bounds the reading of the answer's Body too.
+func (c *Client) Get(ctx context.Context, u URL, accept string) (*Answer, error) {
+	transport, roots, err := c.transport()
+	if err != nil {
+		return nil, err
+	}
+	request := (&http.Request{
+		Method: http.MethodGet,
+		URL:    new(*u.url),
+		Host:   u.url.Host,
+		Header: http.Header{"Accept": {accept}},
+	}).WithContext(ctx)
+	unsent, err := c.authorize(request.Header, u.origin)
+	if err != nil {
+		return nil, err
+	}
+	response, err := transport.RoundTrip(request) // unlike an http.Client, it follows nothing
+	if err == nil && response == nil {
+		err = errors.New("neither an answer nor an error")
+	}
+	if err != nil {
+		return nil, c.explain(u, request, err)
+	}
+	if response.Body == nil {
+		response.Body = http.NoBody
+	}
+	if response.StatusCode != http.StatusOK {
+		response.Body.Close()
+		return nil, &StatusError{URL: u, Code: response.StatusCode, Unsent: unsent, RetryAfter: retryAfter(response)}
+	}
+	return &Answer{URL: u, Header: response.Header, Body: response.Body, Roots: roots}, nil
+}
+
+// ReadAll reads and closes the body of an answer, which may have this many bytes
+// at most.
+func (a *Answer) ReadAll(most int64) ([]byte, error) {
+	defer a.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(a.Body, most+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("GET %s: the answer broke off or took too long", a.URL)
+	case int64(len(body)) > most:
+		return nil, fmt.Errorf("GET %s: more than %d bytes", a.URL, most)
+	default:
+		return body, nil
+	}
+}
+
+// authorize adds the bearer token to the header of a request for the origin, and
+// of no other. It returns why it did not, or "".
+func (c *Client) authorize(header http.Header, to Origin) (unsent string, err error) {
+	switch {
+	case c.bearer == nil:
+		return c.prefix + "BearerTokenFile is not set", nil
+	case to != c.origin || !to.isForBearer():
+		return "it is for " + c.origin.String() + " alone", nil
+	}
+	content, err := c.bearer.Get()
+	switch {
+	case err != nil && c.podToken:
+		return err.Error(), nil // the API server says what it thinks of that
+	case err != nil:
+		return "", fmt.Errorf("%sBearerTokenFile: %w", c.prefix, err)
+	}
+	header.Set("Authorization", "Bearer "+content.Value)
+	return "", nil
+}
+
+// RootsDigest tells one content of the CAFile from another. It may read the file.
+func (c *Client) RootsDigest() string {
+	if c.roots == nil {
+		return ""
+	}
+	content, err := c.roots.Get()
+	if err != nil {
+		return "unreadable"
+	}
+	return digest(content.Raw)
+}
+
+func digest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// CloseIdleConnections closes the built-in transport's connections that carry no
+// request. The next Get makes a new one.
+func (c *Client) CloseIdleConnections() {
+	c.mu.Lock()
+	builtIn := c.builtIn
+	c.mu.Unlock()
+	if builtIn != nil {
+		builtIn.CloseIdleConnections()
+	}
+}
+
+// transport returns the caller's transport, or ours and a digest of the roots
+// that it trusts. Ours is kept until the roots change.
+func (c *Client) transport() (transport http.RoundTripper, roots string, err error) {
+	if c.given != nil {
+		return c.given, "", nil
+	}
+	if c.roots == nil {
+		return c.trusting(nil), "", nil
+	}
+	content, err := c.roots.Get()
+	switch {
+	case err != nil && c.podRoots:
+		return nil, "", fmt.Errorf("the roots of the API server: %w: mount ca.crt of the ConfigMap kube-root-ca.crt, or leave automountServiceAccountToken on", err)
+	case err != nil:
+		return nil, "", fmt.Errorf("%sCAFile: %w", c.prefix, err)
+	}
+	return c.trusting(content.Value), digest(content.Raw), nil
+}
+
+func (c *Client) trusting(roots *x509.CertPool) *http.Transport {
+	c.mu.Lock()
+	last := c.builtIn
+	if last != nil && c.trusted == roots {
+		c.mu.Unlock()
+		return last
+	}
+	next := c.newTransport(roots)
+	c.builtIn, c.trusted = next, roots
+	c.mu.Unlock()
+	if last != nil {
+		last.CloseIdleConnections()
+	}
+	return next
+}
+
+func (c *Client) newTransport(roots *x509.CertPool) *http.Transport {
+	t := &http.Transport{
+		Proxy:                  c.proxy,
+		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
+		TLSHandshakeTimeout:    dialTimeout,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: maxHeaders,
+		DisableCompression:     true,
+	}
+	if c.streams {
+		t.ForceAttemptHTTP2 = true
+		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout}
+	}
+	return t
+}

@@ -1,0 +1,29 @@
+package origin
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+)
+
+const (
+	hostVariable = "KUBERNETES_SERVICE_HOST"
+	portVariable = "KUBERNETES_SERVICE_PORT"
+)
+
+// ErrNotInPod says that nothing tells where the API server is.
+var ErrNotInPod = errors.New(hostVariable + " and " + portVariable + " are not both set")
+
+// PodAPIServer is where a pod finds its API server. Its path is empty.
+func PodAPIServer() (URL, error) {
+	host, port := os.Getenv(hostVariable), os.Getenv(portVariable)
+	if host == "" || port == "" {
+		return URL{}, ErrNotInPod
+	}
+	apiServer, err := Parse("https://" + net.JoinHostPort(host, port))
+	if err != nil {
+		return URL{}, fmt.Errorf("%s and %s: %w", hostVariable, portVariable, err)
+	}
+	return apiServer, nil
+}

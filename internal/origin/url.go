@@ -1,0 +1,101 @@
+package origin
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/kubejwt/kubejwt/internal/quote"
+)
+
+const (
+	maxForeignURL = 2 << 10
+	maxShownURL   = 256 // of a foreign URL, in errors
+)
+
+// A URL is one that was judged. The zero URL is none.
+type URL struct {
+	url     *url.URL // never changed
+	origin  Origin
+	foreign bool // somebody else's word
+}
+
+// Parse judges a URL that the caller configured: https, or http to a literal
+// loopback address, where no name can lead elsewhere.
+func Parse(text string) (URL, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Opaque != "" {
+		return URL{}, errors.New("not a URL with a host")
+	}
+	switch {
+	case u.User != nil:
+		return URL{}, errors.New("a URL with user information")
+	case u.Fragment != "":
+		return URL{}, errors.New("a URL with a fragment")
+	case u.Scheme != "https" && u.Scheme != "http":
+		return URL{}, errors.New("want https (http only for a literal loopback address)")
+	}
+	at, err := Of(u)
+	switch {
+	case err != nil:
+		return URL{}, err
+	case u.Scheme == "http" && !at.isLoopback():
+		return URL{}, errors.New("want https (http only for a literal loopback address)")
+	}
+	return URL{url: u, origin: at}.normal(), nil
+}
+
+// ParseForeign judges a URL that somebody else named, who may mean harm: https
+// alone, and of bounded length. Errors quote it, less what may be a secret.
+func ParseForeign(text string) (URL, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return URL{}, fmt.Errorf("not a URL: want an https URL of at most %d bytes", maxForeignURL)
+	}
+	foreign := URL{url: u, foreign: true}
+	foreign.origin, err = Of(u)
+	if err != nil || len(text) > maxForeignURL || u.Scheme != "https" || u.Opaque != "" || u.User != nil {
+		return URL{}, fmt.Errorf("%s: want an https URL of at most %d bytes", foreign, maxForeignURL)
+	}
+	return foreign.normal(), nil
+}
+
+// normal is u without what has no meaning in a request.
+func (u URL) normal() URL {
+	u.url.Host = strings.TrimSuffix(u.url.Host, ":") // an empty port
+	u.url.Fragment, u.url.RawFragment = "", ""
+	return u
+}
+
+// Origin returns who is asked.
+func (u URL) Origin() Origin { return u.origin }
+
+// IsZero reports whether u is no URL.
+func (u URL) IsZero() bool { return u.url == nil }
+
+// At returns the URL of another path and query on the same origin. The query may
+// be nil.
+func (u URL) At(path string, query url.Values) URL {
+	at := &url.URL{Scheme: u.url.Scheme, Host: u.url.Host, Path: path, RawQuery: query.Encode()}
+	return URL{url: at, origin: u.origin}
+}
+
+// String is fit for errors and logs: it has no query, which may hold a secret,
+// and a foreign URL is quoted. It may differ for the same origin.
+func (u URL) String() string {
+	if u.url == nil {
+		return ""
+	}
+	shown := u.url.EscapedPath()
+	if u.url.Scheme != "" {
+		shown = u.url.Scheme + "://" + u.url.Host + shown
+	}
+	if u.foreign {
+		return quote.UpTo(maxShownURL, shown)
+	}
+	return shown
+}
+
+// Digest tells one URL from another, query included, without showing it.
+func (u URL) Digest() string { return digest([]byte(u.url.String())) }
