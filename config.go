@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/kubejwt/kubejwt/internal/origin"
@@ -191,9 +193,10 @@ func badField(field, format string, args ...any) error {
 }
 
 func (config Config) check() (allowedAccounts, error) {
+	if err := config.checkTexts(); err != nil {
+		return allowedAccounts{}, err
+	}
 	switch {
-	case !utf8.ValidString(config.Issuer), slices.ContainsFunc(config.FormerIssuers, notUTF8):
-		return allowedAccounts{}, badField("Issuer, FormerIssuers", "one is not UTF-8, and no token's iss can be equal to it")
 	case slices.Contains(config.FormerIssuers, ""):
 		return allowedAccounts{}, badField("FormerIssuers", "one is empty")
 	case len(config.Audiences) == 0:
@@ -202,8 +205,6 @@ func (config Config) check() (allowedAccounts, error) {
 		return allowedAccounts{}, badField("Audiences", "one is empty")
 	case slices.Contains(config.Audiences, "*"):
 		return allowedAccounts{}, badField("Audiences", `"*" is not a pattern here: name this service`)
-	case slices.ContainsFunc(config.Audiences, notUTF8):
-		return allowedAccounts{}, badField("Audiences", "one is not UTF-8, and no token's aud can be equal to it")
 	case config.Leeway > maxLeeway:
 		return allowedAccounts{}, badField("Leeway", "%v is more than %v", config.Leeway, maxLeeway)
 	case config.AcceptExtended && config.MaxLifetime == 0:
@@ -216,7 +217,31 @@ func (config Config) check() (allowedAccounts, error) {
 	return allowed, nil
 }
 
-func notUTF8(s string) bool { return !utf8.ValidString(s) }
+// checkTexts refuses what was copied together with a line break, or from a page
+// with invisible characters. Bytes are compared, so that no token would match.
+func (config Config) checkTexts() error {
+	for _, field := range []struct {
+		name   string
+		values []string
+	}{
+		{"Issuer", []string{config.Issuer}},
+		{"FormerIssuers", config.FormerIssuers},
+		{"Audiences", config.Audiences},
+		{"ServiceAccounts", config.ServiceAccounts},
+	} {
+		for _, value := range field.values {
+			if !utf8.ValidString(value) {
+				return badField(field.name, "%+q is not UTF-8, and no token can name it", value)
+			}
+			if strings.ContainsFunc(value, isInvisible) {
+				return badField(field.name, "%+q has a space or a character that can't be seen: take it out", value)
+			}
+		}
+	}
+	return nil
+}
+
+func isInvisible(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }
 
 // warnOfAudience tells the operator of callers whose token is good for the API
 // server too: this service, or whoever breaks into it, could use it there.

@@ -120,6 +120,31 @@ func TestConfigIsJudged(t *testing.T) {
 	}
 }
 
+// What can't be seen in a value is told of: no token would match it.
+func TestInvisibleCharacters(t *testing.T) {
+	k := newKit(t)
+	for field, set := range map[string]func(c *kubejwt.Config, odd string){
+		"Issuer":        func(c *kubejwt.Config, odd string) { c.Issuer += odd },
+		"FormerIssuers": func(c *kubejwt.Config, odd string) { c.FormerIssuers = []string{"https://former.example" + odd} },
+		"Audiences":     func(c *kubejwt.Config, odd string) { c.Audiences = []string{"data-store", odd + "reports"} },
+		"ServiceAccounts": func(c *kubejwt.Config, odd string) {
+			c.ServiceAccounts = []string{"shop/*", "batch/night" + odd + "ly"}
+		},
+	} {
+		for _, odd := range []string{" ", "\n", "\r\n", "\t", "\x00", "\x1b[2J", "\x7f", "\u0085", "\u00a0", "\u200b", "\u202e", "\ufeff", "\xa0", ""} {
+			config := k.config
+			set(&config, odd)
+			_, err := kubejwt.New(config)
+			if odd == "" && err != nil {
+				t.Errorf("%s as it should be: %v", field, err)
+			}
+			if odd != "" && (err == nil || !strings.Contains(err.Error(), "Config."+field+":") || strings.Contains(err.Error(), odd) && odd != " ") {
+				t.Errorf("%s with %+q: %v: want an error that names the field, and shows the character", field, odd, err)
+			}
+		}
+	}
+}
+
 // An audience that is an issuer, be it a former one, is told of.
 func TestAudienceThatIsAnIssuer(t *testing.T) {
 	k := newKit(t)
