@@ -12,6 +12,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/kubejwt/kubejwt/internal/keyset"
 	"github.com/kubejwt/kubejwt/internal/origin"
 	"github.com/kubejwt/kubejwt/internal/tokencache"
 )
@@ -108,7 +109,7 @@ func New(config Config) (*Verifier, error) {
 	case KeyFile:
 		err = c.useFile(newFileKeys(keys, c.config.Logger))
 	case PublicKeys:
-		err = c.useStatic(newStaticKeySet(keys))
+		err = c.useStatic(keys.keySet())
 	default:
 		err = badField("Keys", "a %T is no KeySource: want PublicKeys, KeyFile or RemoteKeys, by value", keys)
 	}
@@ -251,7 +252,7 @@ func (c *cluster) warnOfAudience(issuer string) {
 	}
 }
 
-func (c *cluster) useStatic(set *keySet, err error) error {
+func (c *cluster) useStatic(set *keyset.Set, err error) error {
 	if err != nil {
 		return badField("Keys", "PublicKeys: %w", err)
 	}

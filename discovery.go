@@ -15,6 +15,7 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 
+	"github.com/kubejwt/kubejwt/internal/keyset"
 	"github.com/kubejwt/kubejwt/internal/origin"
 	"github.com/kubejwt/kubejwt/internal/quote"
 	"github.com/kubejwt/kubejwt/internal/strictjson"
@@ -59,7 +60,7 @@ func (r *remote) fetch(ctx context.Context, cause fetchCause) (fetched, error) {
 	if err != nil {
 		return fetched{}, err
 	}
-	if got.keys, err = parseFetchedJWKS(body); err != nil {
+	if got.keys, err = keyset.ParseFetched(body); err != nil {
 		return fetched{}, fmt.Errorf("GET %s: %w", keysURL, err)
 	}
 	got.maxAge = maxAge(answer.Header)

@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	josejson "github.com/go-jose/go-jose/v4/json"
+
+	"github.com/kubejwt/kubejwt/internal/keyset"
 )
 
 // corpus is what the vectors of a kind hold: tokens have no prefix.
@@ -192,44 +194,44 @@ func FuzzJWKS(f *testing.F) {
 		f.Add([]byte(document))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		set, err := parseFetchedJWKS(data)
+		set, err := keyset.ParseFetched(data)
 		if err != nil {
 			return
 		}
-		if len(set.keys) == 0 || len(set.keys) > maxKeys || len(set.keys) != len(set.byID) {
-			t.Fatalf("%d keys under %d IDs", len(set.keys), len(set.byID))
+		if len(set.Keys) == 0 || len(set.Keys) > keyset.MaxKeys || len(set.Keys) != len(set.IDs()) {
+			t.Fatalf("%d keys under %d IDs", len(set.Keys), len(set.IDs()))
 		}
 		var other struct{ Keys []map[string]any }
 		if err := json.Unmarshal(data, &other); err != nil {
 			t.Fatalf("%q is accepted, and encoding/json says: %v", data, err)
 		}
-		for _, k := range set.keys {
-			found := slices.ContainsFunc(other.Keys, func(members map[string]any) bool { return k.isOf(members) })
-			if !found || !set.holds(k.id, k.fingerprint) {
-				t.Errorf("the key %q is not one of %q", k.id, data)
+		for _, k := range set.Keys {
+			found := slices.ContainsFunc(other.Keys, func(members map[string]any) bool { return isOf(k, members) })
+			if !found || !set.Holds(k.ID, k.Fingerprint) {
+				t.Errorf("the key %q is not one of %q", k.ID, data)
 			}
 		}
 	})
 }
 
 // isOf reports whether k is what members describe, and may be used.
-func (k *key) isOf(members map[string]any) bool {
+func isOf(k *keyset.Key, members map[string]any) bool {
 	for _, private := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"} {
 		if _, found := members[private]; found {
 			return false
 		}
 	}
 	use, hasUse := members["use"]
-	if members["kid"] != k.id || k.id == "" || hasUse && use != nil && use != "sig" {
+	if members["kid"] != k.ID || k.ID == "" || hasUse && use != nil && use != "sig" {
 		return false
 	}
-	if public, isRSA := k.public.(*rsa.PublicKey); isRSA {
+	if public, isRSA := k.Public.(*rsa.PublicKey); isRSA {
 		return members["kty"] == "RSA" && members["n"] == base64.RawURLEncoding.EncodeToString(public.N.Bytes()) &&
 			public.N.BitLen() >= 2048 && public.N.BitLen() <= 8192 && public.E >= 65537
 	}
 	x, _ := members["x"].(string)
 	decoded, err := base64.RawURLEncoding.DecodeString(x)
-	return err == nil && members["kty"] == "EC" && bytes.Contains(k.spki, decoded)
+	return err == nil && members["kty"] == "EC" && bytes.Contains(k.SPKI, decoded)
 }
 
 // Keys that are read from PEM or a JWKS file can be used, and are the same when
@@ -257,7 +259,7 @@ func FuzzParsePublicKeys(f *testing.F) {
 			}
 			return
 		}
-		if len(keys) == 0 || len(keys) > maxKeys {
+		if len(keys) == 0 || len(keys) > keyset.MaxKeys {
 			t.Fatalf("%d keys and no error", len(keys))
 		}
 		want := spkis(t, keys)

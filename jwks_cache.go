@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kubejwt/kubejwt/internal/keyset"
 	"github.com/kubejwt/kubejwt/internal/quote"
 )
 
@@ -67,7 +68,7 @@ const (
 
 // fetched is what one fetch brought.
 type fetched struct {
-	keys   *keySet
+	keys   *keyset.Set
 	issuer string        // of the discovery document; "" if it was not read
 	maxAge time.Duration // negative if there was none
 	roots  string        // a digest of the roots that the origin was judged by
@@ -105,7 +106,7 @@ type jwksCache struct {
 
 // cacheState is what the cache knows between two fetches.
 type cacheState struct {
-	keys      *keySet // nil: none yet
+	keys      *keyset.Set // nil: none yet
 	fetchedAt instant
 	life      time.Duration // for how long keys may serve before a caller waits for new ones
 	refresh   time.Duration // the age from which they are refreshed in the background
@@ -199,7 +200,7 @@ func (c *jwksCache) ready(ctx context.Context) error {
 
 func (c *jwksCache) holds(id string, fingerprint [sha256.Size]byte) bool {
 	s := c.state.Load()
-	return s != nil && s.keys != nil && s.keys.holds(id, fingerprint)
+	return s != nil && s.keys != nil && s.keys.Holds(id, fingerprint)
 }
 
 // trusted reports whether s has keys that are not too old to be used at all.
@@ -215,7 +216,7 @@ func (s *cacheState) failedLately(now instant) bool {
 }
 
 func (c *jwksCache) view(s *cacheState, now instant) view {
-	v := view{keySet: s.keys, issuer: s.issuer, trouble: s.err, retry: c.retryIn(s, now)}
+	v := view{Set: s.keys, issuer: s.issuer, trouble: s.err, retry: c.retryIn(s, now)}
 	if s.former != "" && now.since(s.formerSince) < formerIssuerLife {
 		v.formerIssuer = s.former
 	}
@@ -291,7 +292,7 @@ func (c *jwksCache) startOnDemand(now instant, seen view) *flight {
 	switch {
 	case c.flight != nil:
 		return c.flight
-	case s.keys != seen.keySet:
+	case s.keys != seen.Set:
 		return nil // a fetch has ended since this one looked, and may have brought the key
 	case c.retryIn(s, now) > 0:
 		return nil
@@ -445,7 +446,7 @@ func (s *cacheState) afterSuccess(now instant, cause fetchCause, got fetched, ma
 		next.issuer = got.issuer
 	}
 
-	changed := !got.keys.sameKeys(s.keys) || next.issuer != s.issuer
+	changed := !got.keys.SameKeys(s.keys) || next.issuer != s.issuer
 	if cause == causeOnDemand || s.owed {
 		next.owed = false
 		next.onDemandAt = now
@@ -459,38 +460,37 @@ func (s *cacheState) afterSuccess(now instant, cause fetchCause, got fetched, ma
 
 // logSuccess logs a fetch, and what is new: of keys in use, and of odd ones.
 func (c *jwksCache) logSuccess(cause fetchCause, last, next *cacheState) {
-	c.logger.Debug("kubejwt: fetched keys", "cause", string(cause), "keys", len(next.keys.keys), "life", next.life)
+	c.logger.Debug("kubejwt: fetched keys", "cause", string(cause), "keys", len(next.keys.Keys), "life", next.life)
 	if last.err != nil {
 		c.logger.Info("kubejwt: keys can be fetched again", "failures", last.failed)
 	}
-	if !next.keys.sameKeys(last.keys) {
+	if !next.keys.SameKeys(last.keys) {
 		logChange(c.logger, last.keys, next.keys)
 	}
-	if last.keys != nil && slices.Equal(next.keys.dropped, last.keys.dropped) {
+	if last.keys != nil && slices.Equal(next.keys.Dropped, last.keys.Dropped) {
 		return
 	}
-	for _, d := range next.keys.dropped {
-		c.logger.Warn("kubejwt: a key is not used", "kid", quote.Value(d.id), "why", d.why)
+	for _, d := range next.keys.Dropped {
+		c.logger.Warn("kubejwt: a key is not used", "kid", quote.Word(d.ID), "why", d.Why)
 	}
 }
 
 // logChange tells which keys a set has that the last one, nil if there was none,
 // had not, and the other way round.
-func logChange(logger *slog.Logger, last, next *keySet) {
-	var added, removed []string
-	for _, k := range next.keys {
-		if last == nil || !last.holds(k.id, k.fingerprint) {
-			added = append(added, quote.Value(k.id))
-		}
-	}
+func logChange(logger *slog.Logger, last, next *keyset.Set) {
+	var removed []string
 	if last != nil {
-		for _, k := range last.keys {
-			if !next.holds(k.id, k.fingerprint) {
-				removed = append(removed, quote.Value(k.id))
-			}
-		}
+		removed = loggedIDs(last.Without(next))
 	}
-	logger.Info("kubejwt: the key set changed", "added", added, "removed", removed)
+	logger.Info("kubejwt: the key set changed", "added", loggedIDs(next.Without(last)), "removed", removed)
+}
+
+func loggedIDs(keys []*keyset.Key) []string {
+	var ids []string
+	for _, k := range keys {
+		ids = append(ids, quote.Word(k.ID))
+	}
+	return ids
 }
 
 func (c *jwksCache) addStats(s *Stats) {
@@ -506,7 +506,7 @@ func (c *jwksCache) addStats(s *Stats) {
 	if state.keys == nil {
 		return
 	}
-	s.KeyIDs = state.keys.sortedIDs()
+	s.KeyIDs = state.keys.IDs()
 	s.FetchedAt = state.fetchedAt.wall
 	if c.maxStale >= 0 {
 		s.StaleAt = state.fetchedAt.wall.Add(c.maxStale)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/kubejwt/kubejwt/internal/jws"
+	"github.com/kubejwt/kubejwt/internal/keyset"
 )
 
 func TestColdStart(t *testing.T) {
@@ -433,7 +434,7 @@ func TestSetThatChangedMeanwhile(t *testing.T) {
 		s.mustFetches(2)
 		began := time.Now()
 		got, err := s.cache.again(t.Context(), seen)
-		if err != nil || got.byID["new"] == nil || time.Since(began) != 0 {
+		if err != nil || got.Key("new") == nil || time.Since(began) != 0 {
 			t.Errorf("%v after %v: want the new set at once", err, time.Since(began))
 		}
 		s.mustFetches(0)
@@ -442,7 +443,7 @@ func TestSetThatChangedMeanwhile(t *testing.T) {
 		s.publish("newer")
 		go s.verify(s.mint("newer"))
 		synctest.Wait()
-		if got, err = s.cache.again(t.Context(), seen); err != nil || got.byID["newer"] == nil {
+		if got, err = s.cache.again(t.Context(), seen); err != nil || got.Key("newer") == nil {
 			t.Errorf("%v: want the set of the fetch under way", err)
 		}
 		s.mustFetches(1)
@@ -486,7 +487,7 @@ func TestKeyThatWentMeanwhile(t *testing.T) {
 	tell(t, func(t *testing.T, s *story) {
 		s.mustKnow("old")
 		c := s.verifier.cluster
-		signer := s.cache.state.Load().keys.byID["old"]
+		signer := s.cache.state.Load().keys.Key("old")
 		remember := func() int {
 			digest := sha256.Sum256([]byte(rand.Text()))
 			before := c.remembered.Len()
@@ -581,7 +582,7 @@ func TestClocksThatJump(t *testing.T) {
 func TestBackoff(t *testing.T) {
 	now := realClock()
 	cache := &jwksCache{maxStale: -1}
-	withKeys := &cacheState{keys: newKeySet()}
+	withKeys := &cacheState{keys: new(keyset.Set)}
 	for _, tt := range []struct {
 		name     string
 		state    *cacheState
@@ -699,7 +700,7 @@ func TestSetLife(t *testing.T) {
 		{24 * time.Hour, maxLife},
 	} {
 		for range 100 {
-			s := new(cacheState).afterSuccess(realClock(), causeFirst, fetched{keys: newKeySet(), maxAge: tt.maxAge}, defaultMaxStale)
+			s := new(cacheState).afterSuccess(realClock(), causeFirst, fetched{keys: new(keyset.Set), maxAge: tt.maxAge}, defaultMaxStale)
 			if s.life != tt.life {
 				t.Fatalf("max-age %v: a life of %v, want %v", tt.maxAge, s.life, tt.life)
 			}
@@ -743,12 +744,14 @@ func TestGoexitInAFetch(t *testing.T) {
 func TestFetchThatIgnoresItsContext(t *testing.T) {
 	tell(t, func(t *testing.T, s *story) {
 		release := make(chan struct{})
-		late, err := newKey(PublicKey{KeyID: "late", Key: s.private["old"].Public()})
+		late, err := keyset.NewKey("late", s.private["old"].Public())
 		if err != nil {
 			t.Fatal(err)
 		}
-		set := newKeySet()
-		set.add(late)
+		set, err := keyset.New(late)
+		if err != nil {
+			t.Fatal(err)
+		}
 		s.answerWith(func(context.Context) (fetched, error) {
 			<-release
 			return fetched{keys: set}, nil
@@ -912,30 +915,32 @@ func TestKeyEventsAreLogged(t *testing.T) {
 		refresh := func() { time.Sleep(55 * time.Minute); s.mustKnow("old") }
 
 		s.mustKnow("old")
-		mustLog(`level=DEBUG msg="kubejwt: fetched keys" cause=first keys=1`, `level=INFO msg="kubejwt: the key set changed"`, `added="[\"old\"]" removed=[]`)
+		mustLog(`level=DEBUG msg="kubejwt: fetched keys" cause=first keys=1`, `level=INFO msg="kubejwt: the key set changed"`, `added=[old] removed=[]`)
 		s.publish("new")
 		refresh()
-		mustLog(`cause=refresh keys=2`, `added="[\"new\"]" removed=[]`)
+		mustLog(`cause=refresh keys=2`, `added=[new] removed=[]`)
 		s.withdraw("new")
 		refresh()
-		mustLog(`added=[] removed="[\"new\"]"`)
+		mustLog(`added=[] removed=[new]`)
 		s.failWith(errors.New("connection refused"))
 		refresh()
 		mustLog(`level=WARN msg="kubejwt: fetching keys failed" cause=refresh error="connection refused" failures=1`, `keys_at_hand=true`)
 
 		// An odd key is told of when it turns up and not again, be the others
 		// the same or not.
-		odd := func(dropped ...droppedKey) {
+		odd := func(dropped ...keyset.Dropped) {
 			s.answerWith(func(ctx context.Context) (fetched, error) {
-				k, err := newKey(PublicKey{KeyID: "old", Key: s.private["old"].Public()})
-				set := newKeySet()
-				set.add(k)
-				set.dropped = dropped
+				k, err := keyset.NewKey("old", s.private["old"].Public())
+				if err != nil {
+					return fetched{}, err
+				}
+				set, err := keyset.New(k)
+				set.Dropped = dropped
 				return fetched{keys: set, maxAge: time.Hour}, err
 			})
 		}
-		const line = `level=WARN msg="kubejwt: a key is not used" kid="\"odd\"" why="an unknown kty or crv"`
-		odd(droppedKey{"odd", "an unknown kty or crv"})
+		const line = `level=WARN msg="kubejwt: a key is not used" kid=odd why="an unknown kty or crv"`
+		odd(keyset.Dropped{ID: "odd", Why: "an unknown kty or crv"})
 		refresh()
 		mustLog(line)
 		refresh()
@@ -969,13 +974,13 @@ func TestDoubledKeys(t *testing.T) {
 			{"two keys under one kid", []string{jwk("a", "old"), jwk("a", "new"), jwk("b", "new")}, []string{"b"}, "two different keys have this kid"},
 			{"two keys under one kid, the first again", []string{jwk("a", "old"), jwk("a", "new"), jwk("a", "old"), jwk("b", "new")}, []string{"b"}, "two different keys have this kid"},
 		} {
-			set, err := parseFetchedJWKS([]byte(`{"keys":[` + strings.Join(tt.keys, ",") + `]}`))
+			set, err := keyset.ParseFetched([]byte(`{"keys":[` + strings.Join(tt.keys, ",") + `]}`))
 			if err != nil {
 				t.Errorf("%s: %v", tt.name, err)
 				continue
 			}
-			if got := set.sortedIDs(); !slices.Equal(got, tt.want) || len(set.keys) != len(tt.want) || set.whyDropped("a") != tt.why {
-				t.Errorf("%s: kids %q, %d keys, a dropped because %q; want %q", tt.name, got, len(set.keys), set.whyDropped("a"), tt.want)
+			if got := set.IDs(); !slices.Equal(got, tt.want) || len(set.Keys) != len(tt.want) || set.WhyDropped("a") != tt.why {
+				t.Errorf("%s: kids %q, %d keys, a dropped because %q; want %q", tt.name, got, len(set.Keys), set.WhyDropped("a"), tt.want)
 			}
 		}
 	})

@@ -246,7 +246,7 @@ func TestKeyFile(t *testing.T) {
 		writeFile(t, path, k.PublicKeysPEM())
 		time.Sleep(time.Second)
 		verify("the dropped key, remembered token", old, kubejwt.ReasonUnknownKey)
-		if n := strings.Count(logged.String(), "the key set changed"); n != 2 || !strings.Contains(logged.String(), `removed="[\"`+oldKey) {
+		if n := strings.Count(logged.String(), "the key set changed"); n != 2 || !strings.Contains(logged.String(), `removed=[`+oldKey) {
 			t.Errorf("%d changes are logged, want 2:\n%s", n, logged)
 		}
 

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kubejwt/kubejwt/internal/keyset"
 )
 
 type roundTripFunc func(*http.Request) (*http.Response, error)
@@ -103,15 +105,16 @@ func (s *story) fetch(ctx context.Context, cause fetchCause) (fetched, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	set := newKeySet()
+	var keys []*keyset.Key
 	for _, kid := range s.published {
-		k, err := newKey(PublicKey{KeyID: kid, Key: s.private[kid].Public()})
+		k, err := keyset.NewKey(kid, s.private[kid].Public())
 		if err != nil {
 			return fetched{}, err
 		}
-		set.add(k)
+		keys = append(keys, k)
 	}
-	return fetched{keys: set, maxAge: s.maxAge}, nil
+	set, err := keyset.New(keys...)
+	return fetched{keys: set, maxAge: s.maxAge}, err
 }
 
 // publish adds a new key under kid, in the place of one that was there.

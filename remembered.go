@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 
 	"github.com/kubejwt/kubejwt/internal/jws"
+	"github.com/kubejwt/kubejwt/internal/keyset"
 	"github.com/kubejwt/kubejwt/internal/tokencache"
 )
 
@@ -54,7 +55,7 @@ func (v *Verifier) recall(ctx context.Context, key cacheKey) (claims Claims, kno
 	if err != nil {
 		return Claims{}, true, view{}, err
 	}
-	if !keys.holds(r.keyID, r.keyFingerprint) || !c.isOurs(r.registered.Issuer, keys) {
+	if !keys.Holds(r.keyID, r.keyFingerprint) || !c.isOurs(r.registered.Issuer, keys) {
 		return Claims{}, false, keys, nil
 	}
 	if _, err := c.judge(&r.registered, r.warnAfter); err != nil {
@@ -69,16 +70,16 @@ func (v *Verifier) recall(ctx context.Context, key cacheKey) (claims Claims, kno
 
 // remember keeps a token that was verified. One that named no kid, that is
 // large, or whose key has gone meanwhile, is verified each time.
-func (c *cluster) remember(key cacheKey, header jws.Header, signer *key, claims Claims, claimed *payload) {
-	if !key.fits || header.KeyID == "" || !c.keys.holds(signer.id, signer.fingerprint) {
+func (c *cluster) remember(key cacheKey, header jws.Header, signer *keyset.Key, claims Claims, claimed *payload) {
+	if !key.fits || header.KeyID == "" || !c.keys.holds(signer.ID, signer.Fingerprint) {
 		return
 	}
 	c.remembered.Put(key.digest, &remembered{
 		claims:         claims,
 		registered:     claimed.registered,
 		warnAfter:      claimed.warnAfter(),
-		keyID:          signer.id,
-		keyFingerprint: signer.fingerprint,
+		keyID:          signer.ID,
+		keyFingerprint: signer.Fingerprint,
 	})
 }
 

@@ -21,6 +21,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kubejwt/kubejwt/internal/keyset"
 )
 
 var updateSimulation = flag.Bool("update-simulation", false, "write docs/keys.md and docs/keys.csv")
@@ -33,7 +35,7 @@ type fleet struct {
 	requests []atomic.Int32 // at the origin, in each second
 	logger   *slog.Logger
 
-	set        atomic.Pointer[keySet]
+	set        atomic.Pointer[keyset.Set]
 	downFrom   time.Duration
 	downFor    time.Duration
 	roundTrips time.Duration
@@ -56,12 +58,14 @@ func (f *fleet) publish(t *testing.T, kid string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := newKey(PublicKey{KeyID: kid, Key: private.Public()})
+	k, err := keyset.NewKey(kid, private.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
-	set := newKeySet()
-	set.add(k)
+	set, err := keyset.New(k)
+	if err != nil {
+		t.Fatal(err)
+	}
 	f.set.Store(set)
 }
 
@@ -185,10 +189,10 @@ func days(t *testing.T, f *fleet) {
 			first := 1 - math.Pow(1-rand.Float64(), 1./callersEach)
 			m.serve(rotationAt + time.Duration(first*float64(tokensRenewed)))
 			seen, err := m.cache.current(context.Background())
-			if err == nil && seen.byID["second"] == nil {
+			if err == nil && seen.Key("second") == nil {
 				seen, err = m.cache.again(context.Background(), seen)
 			}
-			if err != nil || seen.byID["second"] == nil {
+			if err != nil || seen.Key("second") == nil {
 				t.Errorf("a token of the new key was refused: %v", err)
 			}
 			m.serve(floodAt)

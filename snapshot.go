@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/kubejwt/kubejwt/internal/keyset"
 	"github.com/kubejwt/kubejwt/internal/strictjson"
 )
 
@@ -63,7 +64,7 @@ func (f *snapshotFile) read(now instant, maxStale time.Duration) (*cacheState, e
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > 2*maxKeySetSize {
+	if !info.Mode().IsRegular() || info.Size() > 2*keyset.MaxSize {
 		return nil, errors.New("it is no regular file, or too large")
 	}
 	data, err := os.ReadFile(f.path)
@@ -101,7 +102,7 @@ func (f *snapshotFile) read(now instant, maxStale time.Duration) (*cacheState, e
 	}, nil
 }
 
-func (s *snapshot) keySet() (*keySet, error) {
+func (s *snapshot) keySet() (*keyset.Set, error) {
 	var keys PublicKeys
 	for _, k := range s.Keys {
 		public, err := x509.ParsePKIXPublicKey(k.SPKI)
@@ -110,7 +111,7 @@ func (s *snapshot) keySet() (*keySet, error) {
 		}
 		keys = append(keys, PublicKey{KeyID: k.KeyID, Key: public})
 	}
-	return newStaticKeySet(keys)
+	return keys.keySet()
 }
 
 // save replaces the file in one step, so that a reader finds the old content or
@@ -133,8 +134,8 @@ func (f *snapshotFile) write(state *cacheState, roots string) error {
 	if f.issuer != "" {
 		s.Issuer = f.issuer
 	}
-	for _, k := range state.keys.keys {
-		s.Keys = append(s.Keys, snapshotKey{k.id, k.spki})
+	for _, k := range state.keys.Keys {
+		s.Keys = append(s.Keys, snapshotKey{k.ID, k.SPKI})
 	}
 	data, err := json.Marshal(s)
 	if err != nil {

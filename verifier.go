@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kubejwt/kubejwt/internal/jws"
+	"github.com/kubejwt/kubejwt/internal/keyset"
 	"github.com/kubejwt/kubejwt/internal/quote"
 	"github.com/kubejwt/kubejwt/internal/tokencache"
 )
@@ -270,34 +271,34 @@ func (c *cluster) lookAgain(ctx context.Context, seen view, claimed *payload) (v
 
 // candidates are the keys to try: the one that kid names or, for static keys
 // and no kid, a few that fit.
-func (c *cluster) candidates(ctx context.Context, keys view, header jws.Header, claimed *payload) ([]*key, error) {
+func (c *cluster) candidates(ctx context.Context, keys view, header jws.Header, claimed *payload) ([]*keyset.Key, error) {
 	if header.KeyID == "" {
 		return kidless(keys, header)
 	}
-	k := keys.byID[header.KeyID]
+	k := keys.Key(header.KeyID)
 	if k == nil {
 		var err error
 		if keys, err = c.lookAgain(ctx, keys, claimed); err != nil {
 			return nil, err
 		}
-		k = keys.byID[header.KeyID]
+		k = keys.Key(header.KeyID)
 	}
 	if k == nil {
 		got := quote.Value(header.KeyID)
-		if why := keys.whyDropped(header.KeyID); why != "" {
+		if why := keys.WhyDropped(header.KeyID); why != "" {
 			got += ", which is published and not used: " + why
 		}
-		return nil, refuse(4, ReasonUnknownKey, "one of the kids "+quote.List(keys.sortedIDs()), got)
+		return nil, refuse(4, ReasonUnknownKey, "one of the kids "+quote.List(keys.IDs()), got)
 	}
 	if k.Algorithm() != header.Algorithm {
 		return nil, refuse(4, ReasonBadAlgorithm, k.Algorithm()+", as the key of this kid is for", header.Algorithm)
 	}
-	return []*key{k}, nil
+	return []*keyset.Key{k}, nil
 }
 
-func kidless(keys view, header jws.Header) ([]*key, error) {
-	var few []*key
-	for _, k := range keys.keys {
+func kidless(keys view, header jws.Header) ([]*keyset.Key, error) {
+	var few []*keyset.Key
+	for _, k := range keys.Keys {
 		if k.Algorithm() != header.Algorithm {
 			continue
 		}
@@ -313,7 +314,7 @@ func kidless(keys view, header jws.Header) ([]*key, error) {
 }
 
 // signedBy returns the first of a few keys that made the signature, or nil.
-func signedBy(compact jws.Compact, header jws.Header, candidates []*key) *key {
+func signedBy(compact jws.Compact, header jws.Header, candidates []*keyset.Key) *keyset.Key {
 	for _, k := range candidates {
 		if compact.Verify(header, k.Key) == nil {
 			return k

@@ -24,7 +24,7 @@ func TestSignatureChecks(t *testing.T) {
 				keys = append(keys, PublicKey{Key: private.Public()})
 			}
 		}
-		set, err := newStaticKeySet(keys)
+		set, err := PublicKeys(keys).keySet()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -33,10 +33,10 @@ func TestSignatureChecks(t *testing.T) {
 			kid  string
 			want int
 		}{
-			{set.keys[0].id, 1},
+			{set.Keys[0].ID, 1},
 			{"", n},
 		} {
-			got, err := c.candidates(t.Context(), view{keySet: set}, jws.Header{Algorithm: jws.ES256, KeyID: tt.kid}, new(payload))
+			got, err := c.candidates(t.Context(), view{Set: set}, jws.Header{Algorithm: jws.ES256, KeyID: tt.kid}, new(payload))
 			if tt.want <= 4 && (err != nil || len(got) != tt.want) {
 				t.Errorf("%d keys, kid %q: %d keys are tried, %v: want %d", n, tt.kid, len(got), err, tt.want)
 			}

@@ -30,6 +30,15 @@ func UpTo(most int, s string) string {
 	return q
 }
 
+// Word is Value for a log, in which a search for an ID should find it: a plain
+// word stays as it is.
+func Word(s string) string {
+	if q := Value(s); q != `"`+s+`"` || strings.ContainsAny(s, " =") {
+		return q
+	}
+	return s
+}
+
 // List quotes the first values of a list, and counts the others.
 func List(list []string) string {
 	var quoted []string

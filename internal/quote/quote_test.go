@@ -28,6 +28,22 @@ func TestValue(t *testing.T) {
 	}
 }
 
+func TestWord(t *testing.T) {
+	tests := []struct{ value, want string }{
+		{"OQy-8a_1", "OQy-8a_1"},
+		{"a=b", `"a=b"`},
+		{"a b", `"a b"`},
+		{`a"b`, `"a\"b"`},
+		{"\x1b[2J", `"\x1b[2J"`},
+		{strings.Repeat("a", 79), `"` + strings.Repeat("a", 75) + `..."`},
+	}
+	for _, tt := range tests {
+		if got := quote.Word(tt.value); got != tt.want {
+			t.Errorf("Word(%q) = %s: want %s", tt.value, got, tt.want)
+		}
+	}
+}
+
 func TestList(t *testing.T) {
 	tests := []struct {
 		list []string

@@ -1,0 +1,158 @@
+// Package keyset has the public keys of a cluster as a value: parsed from PEM or
+// from a JWKS, checked, and found by their IDs. It knows no network and no clock.
+package keyset
+
+import (
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/kubejwt/kubejwt/internal/jws"
+	"github.com/kubejwt/kubejwt/internal/quote"
+)
+
+// Limits on a key set, wherever it comes from.
+const (
+	MaxSize  = 1 << 20 // bytes
+	MaxKeys  = 128     // some clusters accumulate old keys
+	maxKeyID = 1024    // bytes, as in a token
+)
+
+// A Key is a public key under its ID. It does not change.
+type Key struct {
+	jws.Key
+	ID          string // the kid
+	Public      crypto.PublicKey
+	SPKI        []byte            // DER SubjectPublicKeyInfo
+	Fingerprint [sha256.Size]byte // of SPKI
+}
+
+// NewKey copies and checks a key. An empty ID is derived from it as Kubernetes
+// does (keyIDFromPublicKey in k8s.io/kubernetes pkg/serviceaccount/jwt.go).
+func NewKey(id string, public crypto.PublicKey) (*Key, error) {
+	if len(id) > maxKeyID {
+		return nil, fmt.Errorf("a KeyID of more than %d bytes", maxKeyID)
+	}
+	if _, err := jws.NewKey(public); err != nil {
+		return nil, err
+	}
+	spki, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return nil, errors.New("a key that has no SubjectPublicKeyInfo")
+	}
+	copied, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
+		return nil, errors.New("a damaged key")
+	}
+	k := &Key{ID: id, Public: copied, SPKI: spki, Fingerprint: sha256.Sum256(spki)}
+	if k.Key, err = jws.NewKey(copied); err != nil {
+		return nil, err
+	}
+	if k.ID == "" {
+		k.ID = base64.RawURLEncoding.EncodeToString(k.Fingerprint[:])
+	}
+	return k, nil
+}
+
+// A Set is a set of usable keys, each under an ID of its own. It does not change
+// once it has been made: make it with New, Parse or ParseFetched.
+type Set struct {
+	Keys    []*Key
+	Dropped []Dropped // the keys of a fetched set that are not used
+
+	byID      map[string]*Key
+	duplicate map[string]bool // IDs under which there was more than one key
+}
+
+// Dropped is a key that is not used.
+type Dropped struct {
+	ID  string // "" if it has none that could be read
+	Why string
+}
+
+func newSet() *Set {
+	return &Set{byID: make(map[string]*Key), duplicate: make(map[string]bool)}
+}
+
+// New returns the set of these keys. The same key twice is one key. Two keys
+// under one ID are an error, and so is a set without a key.
+func New(keys ...*Key) (*Set, error) {
+	set := newSet()
+	for i, k := range keys {
+		set.add(k)
+		if set.duplicate[k.ID] {
+			return nil, fmt.Errorf("key %d: another key has the ID %s too", i+1, quote.Value(k.ID))
+		}
+	}
+	if len(set.Keys) == 0 {
+		return nil, errors.New("no key")
+	}
+	return set, nil
+}
+
+// add takes k in, and notes if another key has its ID already.
+func (s *Set) add(k *Key) {
+	other := s.byID[k.ID]
+	if other != nil {
+		if other.Fingerprint != k.Fingerprint {
+			s.duplicate[k.ID] = true
+		}
+		return
+	}
+	s.Keys = append(s.Keys, k)
+	s.byID[k.ID] = k
+}
+
+// dropDuplicates drops all the keys of a duplicate ID: nobody can tell which of
+// them is meant.
+func (s *Set) dropDuplicates() {
+	for _, id := range slices.Sorted(maps.Keys(s.duplicate)) {
+		s.Dropped = append(s.Dropped, Dropped{id, "two different keys have this kid"})
+		delete(s.byID, id)
+	}
+	s.Keys = slices.DeleteFunc(s.Keys, func(k *Key) bool { return s.duplicate[k.ID] })
+}
+
+// Key returns the key of this ID, nil if there is none.
+func (s *Set) Key(id string) *Key { return s.byID[id] }
+
+// IDs returns the IDs of the usable keys, sorted.
+func (s *Set) IDs() []string { return slices.Sorted(maps.Keys(s.byID)) }
+
+// Holds reports whether the very key of this fingerprint is in use under id.
+func (s *Set) Holds(id string, fingerprint [sha256.Size]byte) bool {
+	k := s.byID[id]
+	return k != nil && k.Fingerprint == fingerprint
+}
+
+// SameKeys reports whether two sets have the same keys under the same IDs. No
+// set is the same as nil.
+func (s *Set) SameKeys(other *Set) bool {
+	return other != nil && len(s.Keys) == len(other.Keys) && len(s.Without(other)) == 0
+}
+
+// Without returns the keys of s that other, which may be nil, does not hold.
+func (s *Set) Without(other *Set) []*Key {
+	var keys []*Key
+	for _, k := range s.Keys {
+		if other == nil || !other.Holds(k.ID, k.Fingerprint) {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// WhyDropped tells why there is no key of this ID, or "" if there never was one.
+func (s *Set) WhyDropped(id string) string {
+	for _, d := range s.Dropped {
+		if d.ID == id {
+			return d.Why
+		}
+	}
+	return ""
+}
