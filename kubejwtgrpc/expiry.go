@@ -1,0 +1,47 @@
+package kubejwtgrpc
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// handleUntil is handler, except that the call ends at the expiry. A server ends
+// a call by returning, and a handler may be waiting for its client just then: so
+// it runs beside. It ends soon after, because its context and its stream do.
+func handleUntil(expiry time.Time, srv any, stream verifiedStream, handler grpc.StreamHandler) error {
+	expired := status.Error(codes.Unauthenticated, "the token of this stream has expired")
+	ctx, cancel := context.WithDeadlineCause(stream.ctx, expiry, expired)
+	defer cancel()
+	stream.ctx = ctx
+	timer := time.NewTimer(time.Until(expiry))
+	defer timer.Stop()
+
+	done := make(chan result, 1)
+	go func() {
+		var r result
+		defer func() {
+			r.panicked = recover()
+			done <- r
+		}()
+		r.err = handler(srv, stream)
+	}()
+	select {
+	case <-timer.C:
+		return expired
+	case r := <-done:
+		if r.panicked != nil {
+			panic(r.panicked) // to whoever recovers the panics of handlers
+		}
+		return r.err
+	}
+}
+
+// result is how a handler ended.
+type result struct {
+	err      error
+	panicked any
+}

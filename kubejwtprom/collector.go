@@ -1,0 +1,109 @@
+// Package kubejwtprom shows Prometheus what a kubejwt.Verifier does and knows.
+//
+//	verdicts := kubejwtprom.NewVerdicts()
+//	v, err := kubejwt.InCluster(kubejwt.Config{…, OnVerdict: verdicts.For("data-store")})
+//	…
+//	prometheus.MustRegister(kubejwtprom.NewCollector(v), verdicts)
+//
+// A [Collector] reads [kubejwt.Verifier.Stats] when it is scraped: the keys,
+// the fetches, the remembered tokens, and how many tokens were judged. A
+// [Verdicts] counts each verdict as it is given: by policy, and requests
+// without a token included. Either can be used without the other.
+package kubejwtprom
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kubejwt/kubejwt"
+)
+
+// A Collector shows the Stats of one Verifier. Make it with [NewCollector]. For
+// several Verifiers in one process, register each with
+// [prometheus.WrapRegistererWith] and a label that tells them apart.
+type Collector struct {
+	verifier *kubejwt.Verifier
+	now      func() time.Time
+
+	keys, keysAge, keysFetchedAt, keysStaleAt *prometheus.Desc
+	fetches, fetchCauses, throttled, failing  *prometheus.Desc
+	tokens, remembered, rememberedHits        *prometheus.Desc
+}
+
+// NewCollector returns a Collector for v and the copies that share its keys.
+// It asks v for its Stats at each scrape, which does no I/O.
+func NewCollector(v *kubejwt.Verifier) *Collector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("kubejwt_"+name, help, labels, nil)
+	}
+	return &Collector{
+		verifier:       v,
+		now:            time.Now,
+		keys:           desc("keys", "Public keys in use."),
+		keysAge:        desc("keys_age_seconds", "Time since the keys were fetched or their file was last seen in order."),
+		keysFetchedAt:  desc("keys_fetched_timestamp_seconds", "When the keys were last fetched, or their file last seen in order."),
+		keysStaleAt:    desc("keys_stale_timestamp_seconds", "When the keys stop being trusted unless they are refreshed before."),
+		fetches:        desc("key_fetches_total", "Fetches of keys that have ended.", "result"),
+		fetchCauses:    desc("key_fetch_causes_total", "What set off the fetches of keys that have ended.", "cause"),
+		throttled:      desc("key_fetches_throttled_total", "Fetches for an unknown key that were not made, because the last one was too recent."),
+		failing:        desc("key_fetch_failing", "1 if the last fetch of keys or look at their file failed, otherwise 0."),
+		tokens:         desc("tokens_total", "Tokens judged, by outcome.", "outcome"),
+		remembered:     desc("remembered_tokens", "Verified tokens at hand."),
+		rememberedHits: desc("remembered_hits_total", "Tokens that needed no check of a signature, because they were remembered."),
+	}
+}
+
+// Describe implements [prometheus.Collector].
+func (c *Collector) Describe(descs chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{
+		c.keys, c.keysAge, c.keysFetchedAt, c.keysStaleAt,
+		c.fetches, c.fetchCauses, c.throttled, c.failing,
+		c.tokens, c.remembered, c.rememberedHits,
+	} {
+		descs <- desc
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
+	stats := c.verifier.Stats()
+	gauge := func(desc *prometheus.Desc, value float64) {
+		metrics <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value)
+	}
+	counter := func(desc *prometheus.Desc, value uint64, labels ...string) {
+		metrics <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), labels...)
+	}
+
+	gauge(c.keys, float64(len(stats.KeyIDs)))
+	if !stats.FetchedAt.IsZero() {
+		gauge(c.keysAge, c.now().Sub(stats.FetchedAt).Seconds())
+		gauge(c.keysFetchedAt, seconds(stats.FetchedAt))
+	}
+	if !stats.StaleAt.IsZero() {
+		gauge(c.keysStaleAt, seconds(stats.StaleAt))
+	}
+	failing := 0.0
+	if stats.LastError != nil {
+		failing = 1
+	}
+	gauge(c.failing, failing)
+
+	counter(c.fetches, stats.Fetches-stats.FetchFailures, "success")
+	counter(c.fetches, stats.FetchFailures, "failure")
+	counter(c.fetchCauses, stats.UnknownKeyFetches, "unknown_key")
+	counter(c.fetchCauses, stats.Fetches-min(stats.Fetches, stats.UnknownKeyFetches), "schedule")
+	counter(c.throttled, stats.UnknownKeyThrottled)
+
+	gauge(c.remembered, float64(stats.Remembered))
+	counter(c.rememberedHits, stats.RememberedHits)
+	counter(c.tokens, stats.Accepted, "accepted")
+	counter(c.tokens, stats.NotAllowed, "not_allowed")
+	counter(c.tokens, stats.KeysUnavailable, "keys_unavailable")
+	counter(c.tokens, stats.Undecided, "undecided")
+	for _, reason := range reasons() {
+		counter(c.tokens, stats.Refused[reason], string(reason))
+	}
+}
+
+func seconds(t time.Time) float64 { return float64(t.UnixNano()) / 1e9 }
