@@ -7,60 +7,96 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/kubejwt/kubejwt"
 	"github.com/kubejwt/kubejwt/kubejwttest"
 )
 
-// Over real sockets: nobody with a known key notices, and the others go at ten
-// seconds.
+// hangs are the ways in which an origin doesn't answer.
+var hangs = map[string]http.HandlerFunc{
+	"no answer": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+	"a byte now and then": func(w http.ResponseWriter, r *http.Request) {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				io.WriteString(w, " ")
+				w.(http.Flusher).Flush()
+			case <-r.Context().Done():
+				return
+			}
+		}
+	},
+}
+
+// waitForUnknown returns how long a caller with an unknown key waited for the
+// server's answer. All the while, tokens of known keys are verified.
+func waitForUnknown(t *testing.T, v *kubejwt.Verifier, server *keyServer, hang http.HandlerFunc) time.Duration {
+	t.Helper()
+	mint := func(header map[string]any) string {
+		return server.cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}, Header: header})
+	}
+	mustVerify(t, v, mint(nil))
+	server.answerWith(hang)
+	began := time.Now()
+	done := make(chan error)
+	go func() {
+		_, err := v.Verify(context.Background(), mint(map[string]any{"kid": "unknown"}))
+		done <- err
+	}()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			mustVerify(t, v, mint(nil))
+		case err := <-done:
+			if !errors.Is(err, kubejwt.ErrKeysUnavailable) {
+				t.Error(err)
+			}
+			return time.Since(began)
+		}
+	}
+}
+
+// Nobody with a known key notices that the origin hangs, and the others go at
+// ten seconds.
 func TestHangingOrigin(t *testing.T) {
 	cluster := kubejwttest.NewCluster(t)
-	for name, hang := range map[string]http.HandlerFunc{
-		"no answer": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
-		"a byte now and then": func(w http.ResponseWriter, r *http.Request) {
-			tick := time.NewTicker(100 * time.Millisecond)
-			defer tick.Stop()
-			for {
-				select {
-				case <-tick.C:
-					io.WriteString(w, " ")
-					w.(http.Flusher).Flush()
-				case <-r.Context().Done():
-					return
+	for name, hang := range hangs {
+		t.Run(name, func(t *testing.T) {
+			server := newKeyServer(t, cluster)
+			synctest.Test(t, func(t *testing.T) {
+				config := server.config()
+				config.Keys = kubejwt.RemoteKeys{
+					DiscoveryURL:    server.URL + documentPath,
+					Transport:       server.inMemory(t),
+					BearerTokenFile: server.tokenFile,
 				}
-			}
-		},
-	} {
+				v := mustNew(t, config)
+				if waited := waitForUnknown(t, v, server, hang); waited != 10*time.Second {
+					t.Errorf("waited for %v", waited)
+				}
+			})
+		})
+	}
+}
+
+// The same over sockets, with the built-in transport.
+func TestHangingSocket(t *testing.T) {
+	if !*kubejwt.Long {
+		t.Skip("takes ten seconds: set -long")
+	}
+	cluster := kubejwttest.NewCluster(t)
+	for name, hang := range hangs {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := newKeyServer(t, cluster)
-			v := mustNew(t, server.config())
-			mint := func(header map[string]any) string {
-				return cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}, Header: header})
-			}
-			mustVerify(t, v, mint(nil))
-			server.answerWith(hang)
-			began := time.Now()
-			done := make(chan error)
-			go func() {
-				_, err := v.Verify(context.Background(), mint(map[string]any{"kid": "unknown"}))
-				done <- err
-			}()
-			tick := time.NewTicker(50 * time.Millisecond)
-			defer tick.Stop()
-			for {
-				select {
-				case <-tick.C:
-					mustVerify(t, v, mint(nil))
-					continue
-				case err := <-done:
-					if waited := time.Since(began); !errors.Is(err, kubejwt.ErrKeysUnavailable) || waited < 9*time.Second || waited > 15*time.Second {
-						t.Errorf("after %v: %v", waited, err)
-					}
-				}
-				break
+			if waited := waitForUnknown(t, mustNew(t, server.config()), server, hang); waited < 10*time.Second {
+				t.Errorf("waited for %v", waited)
 			}
 		})
 	}

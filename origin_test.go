@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/kubejwt/kubejwt"
@@ -104,38 +105,40 @@ func TestWrongCertificate(t *testing.T) {
 
 // The API server got a certificate of a new CA, and then the file the new root.
 func TestRotatedCA(t *testing.T) {
-	t.Parallel()
 	cluster := kubejwttest.NewCluster(t)
-	known := cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}})
 	server := newKeyServer(t, cluster)
 	certificate, roots := newCertificate(t, "127.0.0.1", time.Hour)
 	server.certificate.Store(&certificate)
-	v := mustNew(t, server.config())
-	verify := func() error { _, err := v.Verify(t.Context(), known); return err }
-	if err := verify(); !errors.Is(err, kubejwt.ErrKeysUnavailable) {
-		t.Fatal(err)
-	}
-	writeFile(t, server.caFile, roots[:len(roots)/2]) // half-written
-	if err := verify(); !errors.Is(err, kubejwt.ErrKeysUnavailable) {
-		t.Fatal(err)
-	}
-	writeFile(t, server.caFile, roots)
-	soon(t, "with the new root", verify)
+	synctest.Test(t, func(t *testing.T) {
+		known := cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}})
+		v := mustNew(t, server.config())
+		verify := func() error { _, err := v.Verify(t.Context(), known); return err }
+		if err := verify(); !errors.Is(err, kubejwt.ErrKeysUnavailable) {
+			t.Fatal(err)
+		}
+		writeFile(t, server.caFile, roots[:len(roots)/2]) // half-written
+		if err := verify(); !errors.Is(err, kubejwt.ErrKeysUnavailable) {
+			t.Fatal(err)
+		}
+		writeFile(t, server.caFile, roots)
+		soon(t, "with the new root", verify)
+	})
 }
 
 func TestRotatedBearer(t *testing.T) {
-	t.Parallel()
 	cluster := kubejwttest.NewCluster(t)
-	known := cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}})
 	server := newKeyServer(t, cluster)
 	server.setBearer("the-next-one")
-	v := mustNew(t, server.config())
-	verify := func() error { _, err := v.Verify(t.Context(), known); return err }
-	if err := verify(); !errors.Is(err, kubejwt.ErrKeysUnavailable) || !strings.Contains(err.Error(), "401 (a bearer token was sent)") {
-		t.Fatal(err)
-	}
-	writeFile(t, server.tokenFile, []byte("the-next-one\n"))
-	soon(t, "with the new token", verify)
+	synctest.Test(t, func(t *testing.T) {
+		known := cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}})
+		v := mustNew(t, server.config())
+		verify := func() error { _, err := v.Verify(t.Context(), known); return err }
+		if err := verify(); !errors.Is(err, kubejwt.ErrKeysUnavailable) || !strings.Contains(err.Error(), "401 (a bearer token was sent)") {
+			t.Fatal(err)
+		}
+		writeFile(t, server.tokenFile, []byte("the-next-one\n"))
+		soon(t, "with the new token", verify)
+	})
 }
 
 func TestMissingBearer(t *testing.T) {
@@ -160,49 +163,56 @@ func TestMissingBearer(t *testing.T) {
 
 func TestRetryAfterHeader(t *testing.T) {
 	cluster := kubejwttest.NewCluster(t)
-	known := cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}})
-	unknown := cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}, Header: map[string]any{"kid": "unknown"}})
+	date := func(d time.Duration) func() string {
+		return func() string { return time.Now().Add(d).UTC().Format(http.TimeFormat) }
+	}
+	text := func(s string) func() string { return func() string { return s } }
 	for _, tt := range []struct {
 		name       string
 		status     int
-		retryAfter string
+		retryAfter func() string
 		want       time.Duration // with keys at hand
 	}{
-		{"429", http.StatusTooManyRequests, "120", 2 * time.Minute},
-		{"503", http.StatusServiceUnavailable, "120", 2 * time.Minute},
-		{"a date", http.StatusTooManyRequests, time.Now().Add(2 * time.Minute).UTC().Format(http.TimeFormat), 2 * time.Minute},
-		{"a day", http.StatusTooManyRequests, "86400", 10 * time.Minute},
-		{"a date without end", http.StatusTooManyRequests, "Fri, 31 Dec 9999 23:59:59 GMT", 10 * time.Minute},
-		{"a number without end", http.StatusTooManyRequests, strings.Repeat("9", 40), 10 * time.Minute},
-		{"negative", http.StatusTooManyRequests, "-5", 0},
-		{"nonsense", http.StatusTooManyRequests, secretText, 0},
-		{"none", http.StatusTooManyRequests, "", 0},
-		{"of a 500", http.StatusInternalServerError, "120", 0},
+		{"429", http.StatusTooManyRequests, text("120"), 2 * time.Minute},
+		{"503", http.StatusServiceUnavailable, text("120"), 2 * time.Minute},
+		{"a date", http.StatusTooManyRequests, date(2 * time.Minute), 2 * time.Minute},
+		{"a day", http.StatusTooManyRequests, text("86400"), 10 * time.Minute},
+		{"a date without end", http.StatusTooManyRequests, text("Fri, 31 Dec 9999 23:59:59 GMT"), 10 * time.Minute},
+		{"a number without end", http.StatusTooManyRequests, text(strings.Repeat("9", 40)), 10 * time.Minute},
+		{"negative", http.StatusTooManyRequests, text("-5"), 0},
+		{"nonsense", http.StatusTooManyRequests, text(secretText), 0},
+		{"none", http.StatusTooManyRequests, text(""), 0},
+		{"of a 500", http.StatusInternalServerError, text("120"), 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			server := newKeyServer(t, cluster)
-			v, cold := mustNew(t, server.config()), mustNew(t, server.config())
-			mustVerify(t, v, known)
-			server.answerWith(func(w http.ResponseWriter, _ *http.Request) {
-				w.Header().Set("Retry-After", tt.retryAfter)
-				http.Error(w, secretText, tt.status)
+			synctest.Test(t, func(t *testing.T) {
+				known := cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}})
+				unknown := cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}, Header: map[string]any{"kid": "unknown"}})
+				v, cold := mustNew(t, server.config()), mustNew(t, server.config())
+				mustVerify(t, v, known)
+				retryAfter := tt.retryAfter()
+				server.answerWith(func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set("Retry-After", retryAfter)
+					http.Error(w, secretText, tt.status)
+				})
+				_, err := v.Verify(t.Context(), unknown)
+				if !errors.Is(err, kubejwt.ErrKeysUnavailable) {
+					t.Fatal(err)
+				}
+				mustHoldNoSecret(t, err.Error())
+				spread := time.Second
+				if tt.name == "a date" { // which is the same for all who were told of it
+					spread += tt.want / 5
+				}
+				if in := time.Until(v.Stats().NextFetch); in > tt.want+spread || in < tt.want {
+					t.Errorf("the next attempt in %v, want %v", in, tt.want)
+				}
+				cold.Verify(t.Context(), known)
+				if in := time.Until(cold.Stats().NextFetch); in > min(tt.want, 30*time.Second)+time.Second {
+					t.Errorf("without keys the next attempt in %v", in)
+				}
 			})
-			_, err := v.Verify(t.Context(), unknown)
-			if !errors.Is(err, kubejwt.ErrKeysUnavailable) {
-				t.Fatal(err)
-			}
-			mustHoldNoSecret(t, err.Error())
-			spread := time.Second
-			if tt.name == "a date" { // which is the same for all who were told of it
-				spread += tt.want / 5
-			}
-			if in := time.Until(v.Stats().NextFetch); in > tt.want+spread || in < tt.want-10*time.Second {
-				t.Errorf("the next attempt in %v, want %v", in, tt.want)
-			}
-			cold.Verify(t.Context(), known)
-			if in := time.Until(cold.Stats().NextFetch); in > min(tt.want, 30*time.Second)+time.Second {
-				t.Errorf("without keys the next attempt in %v", in)
-			}
 		})
 	}
 }

@@ -254,8 +254,8 @@ func (f *fleet) csv(length time.Duration) []byte {
 }
 
 func TestSimulation(t *testing.T) {
-	if testing.Short() || raceEnabled {
-		t.Skip("ten thousand verifiers for more than two days")
+	if !*Long && !*updateSimulation {
+		t.Skip("ten thousand verifiers for more than two days: set -long")
 	}
 	var table []figures
 	var curve []byte

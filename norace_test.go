@@ -1,5 +1,0 @@
-//go:build !race
-
-package kubejwt
-
-const raceEnabled = false
