@@ -1,0 +1,87 @@
+package safelog
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+)
+
+func TestLinesPass(t *testing.T) {
+	var log bytes.Buffer
+	logger := New(slog.New(slog.NewTextHandler(&log, nil)))
+	logger.Debug("a line that is not enabled")
+	logger.With("a", 1).WithGroup("g").Info("a line", "b", 2)
+	if got := log.String(); !strings.HasSuffix(got, "level=INFO msg=\"a line\" a=1 g.b=2\n") || strings.Count(got, "\n") != 1 {
+		t.Errorf("the log:\n%s", got)
+	}
+	if New(logger) != logger {
+		t.Error("a safe log is wrapped once more")
+	}
+}
+
+// handlerFunc is a Handler for one test.
+type handlerFunc struct {
+	slog.Handler
+	enabled func() bool
+	handle  func()
+}
+
+func (h handlerFunc) Enabled(context.Context, slog.Level) bool { return h.enabled() }
+func (h handlerFunc) Handle(context.Context, slog.Record) error {
+	h.handle()
+	return nil
+}
+
+func TestPanicsAreContained(t *testing.T) {
+	fail := func() { panic("a bug of the log") }
+	for name, h := range map[string]handlerFunc{
+		"in Handle":  {enabled: func() bool { return true }, handle: fail},
+		"in Enabled": {enabled: func() bool { fail(); return true }, handle: func() {}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			logger := New(slog.New(h))
+			for range 3 * maxWaiting {
+				logger.Info("a line")
+			}
+			if n := logger.Handler().(*handler).waiting.Load(); n != 0 {
+				t.Errorf("%d lines wait, want none", n)
+			}
+		})
+	}
+}
+
+// A log that hangs holds so many lines, drops the others, and goes on when it
+// has recovered.
+func TestHangingLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		release, written := make(chan bool), 0
+		logger := New(slog.New(handlerFunc{
+			enabled: func() bool { return true },
+			handle: func() {
+				<-release
+				mu.Lock()
+				defer mu.Unlock()
+				written++
+			},
+		}))
+		var all sync.WaitGroup
+		for range maxWaiting {
+			all.Go(func() { logger.Info("a line that waits") })
+		}
+		synctest.Wait()
+		for range 100 {
+			logger.Info("a line that is dropped") // and does not hang
+		}
+		close(release)
+		all.Wait()
+		logger.Info("a line")
+		if written != maxWaiting+1 {
+			t.Errorf("%d lines are written, want %d", written, maxWaiting+1)
+		}
+	})
+}
