@@ -1,6 +1,7 @@
 package kubejwt
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -21,6 +22,10 @@ import (
 // tokenInterval is how old a token read from a file may get. Kubelet renews it
 // when a fifth of its life is left, two minutes at the least.
 const tokenInterval = time.Minute
+
+// tokenWait is how long Token, which has no context, waits for a disk that hangs
+// while there is no token to go on with.
+const tokenWait = 10 * time.Second
 
 // TokenFile returns the token that kubelet mounts and renews at path. The file
 // is read again when it is asked for after a minute; if that fails, the last
@@ -52,9 +57,11 @@ func (t *tokenFile) Token() (*oauth2.Token, error) {
 	if t.path == "" {
 		return nil, errors.New("kubejwt: TokenFile: no path")
 	}
-	content, err := t.file.Get()
+	ctx, cancel := context.WithTimeout(context.Background(), tokenWait)
+	defer cancel()
+	content, err := t.file.Get(ctx)
 	if err == nil && content.Value.expired() {
-		content, err = t.file.GetFresh()
+		content, err = t.file.GetFresh(ctx)
 	}
 	switch {
 	case err != nil:

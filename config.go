@@ -14,6 +14,7 @@ import (
 
 	"github.com/kubejwt/kubejwt/internal/keyset"
 	"github.com/kubejwt/kubejwt/internal/origin"
+	"github.com/kubejwt/kubejwt/internal/safelog"
 	"github.com/kubejwt/kubejwt/internal/tokencache"
 )
 
@@ -183,7 +184,7 @@ func (config Config) prepare() (*cluster, allowedAccounts, error) {
 	}
 	c := &cluster{config: config, remembered: tokencache.New[*remembered](config.CacheSize)}
 	for _, issuer := range c.issuers() {
-		c.warnOfAudience(issuer)
+		c.warnOfAudience(config.Logger, issuer)
 	}
 	return c, allowed, nil
 }
@@ -246,9 +247,9 @@ func isInvisible(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }
 
 // warnOfAudience tells the operator of callers whose token is good for the API
 // server too: this service, or whoever breaks into it, could use it there.
-func (c *cluster) warnOfAudience(issuer string) {
+func (c *cluster) warnOfAudience(logger *slog.Logger, issuer string) {
 	if issuer != "" && slices.Contains(c.config.Audiences, issuer) {
-		c.config.Logger.Warn("kubejwt: an audience is the cluster's issuer: callers hand this service tokens that the API server takes", "audience", issuer)
+		logger.Warn("kubejwt: an audience is the cluster's issuer: callers hand this service tokens that the API server takes", "audience", issuer)
 	}
 }
 
@@ -272,15 +273,17 @@ func (c *cluster) useRemote(r *remote, err error) error {
 	if err != nil {
 		return err
 	}
+	logger := safelog.New(c.config.Logger)
 	cache := &jwksCache{
 		fetch:    r.fetch,
 		now:      realClock,
 		maxStale: cmp.Or(r.config.MaxStale, defaultMaxStale),
-		learnt:   c.warnOfAudience,
-		logger:   c.config.Logger,
+		learnt:   func(issuer string) { c.warnOfAudience(logger, issuer) },
+		logger:   logger,
 	}
 	if path := r.config.SnapshotFile; path != "" {
-		cache.snapshot = &snapshotFile{path: path, issuer: r.issuer, url: r.configuredURL().Digest(), roots: r.client.RootsDigest}
+		url := r.configuredURL().Digest()
+		cache.snapshot = &snapshotFile{path: path, issuer: r.issuer, url: url, roots: r.client.RootsDigest, write: replaceFile}
 	}
 	c.keys = cache
 	return nil

@@ -22,8 +22,10 @@ const (
 	maxLife     = time.Hour
 	defaultLife = 15 * time.Minute // without a max-age
 
-	fetchTimeout  = 10 * time.Second // a fetch in all, and so a caller's wait
-	shortPatience = 3 * time.Second  // of a caller, where the last fetch failed and the keys at hand will do
+	fetchTimeout  = 10 * time.Second      // a fetch in all, and so a caller's wait
+	shortPatience = 3 * time.Second       // of a caller, where the last fetch failed and the keys at hand will do
+	snapshotWait  = time.Second           // for a disk that hangs under the snapshot
+	logWait       = 20 * time.Millisecond // of a caller, for what the log is told of the fetch it waited for
 
 	minBackoff     = time.Second // grows threefold with each failure: twofold asks 40 % more of an origin that is down
 	maxBackoff     = 5 * time.Minute
@@ -96,10 +98,13 @@ type jwksCache struct {
 	// not change: readers need no lock.
 	state atomic.Pointer[cacheState]
 
-	mu     sync.Mutex // guards changes of state, and flight
-	flight *flight    // the fetch under way
+	// mu guards changes of state, and what is below. It is never held over I/O
+	// or a log.
+	mu      sync.Mutex
+	flight  *flight       // the fetch under way
+	loading chan struct{} // closed when the snapshot has been read; nil: nobody reads it yet
 
-	saving sync.Mutex // held by the one who writes the snapshot
+	unsaved atomic.Int32 // how many fetches the snapshot is behind
 
 	fetches, failures, onDemand, throttled atomic.Uint64
 }
@@ -107,6 +112,7 @@ type jwksCache struct {
 // cacheState is what the cache knows between two fetches.
 type cacheState struct {
 	keys      *keyset.Set // nil: none yet
+	roots     string      // a digest of the roots that their origin was judged by
 	fetchedAt instant
 	life      time.Duration // for how long keys may serve before a caller waits for new ones
 	refresh   time.Duration // the age from which they are refreshed in the background
@@ -127,18 +133,20 @@ type cacheState struct {
 
 // flight is a fetch under way.
 type flight struct {
-	cause    fetchCause
-	done     chan struct{}
-	released sync.Once
+	cause  fetchCause
+	done   chan struct{} // closed when what it brought can be used
+	logged chan struct{} // closed when the log has been told
 }
-
-func (f *flight) release() { f.released.Do(func() { close(f.done) }) }
 
 // current returns the keys to judge by. Within the set's life that is one
 // atomic load, and at most sets off a fetch in the background. A set past its
 // life is not used before one fetch was tried; a set past maxStale not at all.
 func (c *jwksCache) current(ctx context.Context) (view, error) {
-	s, now := c.load(), c.now()
+	s, err := c.load(ctx)
+	if err != nil {
+		return view{}, &keysUnavailable{cause: err}
+	}
+	now := c.now()
 	waited := false
 	switch age := now.since(s.fetchedAt); {
 	case s.keys != nil && s.err == nil && age < s.refresh:
@@ -191,10 +199,14 @@ func (c *jwksCache) again(ctx context.Context, seen view) (view, error) {
 // ready returns nil while there are keys to trust, and otherwise tries to get
 // some as a token would.
 func (c *jwksCache) ready(ctx context.Context) error {
-	if c.trusted(c.load(), c.now()) {
+	s, err := c.load(ctx)
+	switch {
+	case err != nil:
+		return &keysUnavailable{cause: err}
+	case c.trusted(s, c.now()):
 		return nil
 	}
-	_, err := c.current(ctx)
+	_, err = c.current(ctx)
 	return err
 }
 
@@ -246,20 +258,49 @@ func (c *jwksCache) retryIn(s *cacheState, now instant) time.Duration {
 }
 
 // load returns the state, at the first use with what the snapshot holds. The
-// first of those who read it wins: a disk or a log that hangs holds no lock.
-func (c *jwksCache) load() *cacheState {
+// error is ctx's.
+func (c *jwksCache) load(ctx context.Context) (*cacheState, error) {
 	if s := c.state.Load(); s != nil {
-		return s
+		return s, nil
 	}
 	if c.snapshot == nil {
 		c.state.CompareAndSwap(nil, new(cacheState))
-		return c.state.Load()
+		return c.state.Load(), nil
 	}
-	s, err := c.snapshot.load(c.now(), c.maxStale)
-	if c.state.CompareAndSwap(nil, s) {
-		c.snapshot.report(s, err, c.logger)
+	select {
+	case <-c.startLoading():
+		return c.state.Load(), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	return c.state.Load()
+}
+
+// startLoading starts to read the snapshot if nobody has, and returns a channel
+// that is closed when the state is known: from a disk that hangs it is empty.
+func (c *jwksCache) startLoading() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.loading != nil {
+		return c.loading
+	}
+	done := make(chan struct{})
+	c.loading = done
+	ctx, cancel := context.WithTimeout(context.Background(), snapshotWait)
+	begin := func(s *cacheState, err error) {
+		if c.state.CompareAndSwap(nil, s) {
+			close(done)
+			c.snapshot.report(s, err, c.logger)
+		}
+	}
+	giveUp := time.AfterFunc(snapshotWait, func() {
+		begin(new(cacheState), fmt.Errorf("the file system has not answered for %v", snapshotWait))
+	})
+	go func() {
+		defer cancel()
+		defer giveUp.Stop()
+		begin(c.snapshot.load(ctx, c.now(), c.maxStale))
+	}()
+	return done
 }
 
 // start joins the fetch under way, or starts one if the last failure is long
@@ -308,7 +349,7 @@ func (c *jwksCache) startOnDemand(now instant, seen view) *flight {
 // takeOff starts a fetch on a context of its own: no caller's cancelling ends
 // it for the others. The caller holds c.mu.
 func (c *jwksCache) takeOff(cause fetchCause) *flight {
-	f := &flight{cause: cause, done: make(chan struct{})}
+	f := &flight{cause: cause, done: make(chan struct{}), logged: make(chan struct{})}
 	c.flight = f
 	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
 	// The fetch may run through a RoundTripper that ignores its context.
@@ -317,7 +358,7 @@ func (c *jwksCache) takeOff(cause fetchCause) *flight {
 	})
 	go func() {
 		defer cancel()
-		defer giveUp.Stop() // not before: a log or a disk may hang in land
+		defer giveUp.Stop()
 		// Without effect but after a runtime.Goexit in a RoundTripper.
 		defer c.land(f, fetched{}, errors.New("the fetch ended without an answer"))
 		got, err := c.call(ctx, cause)
@@ -351,18 +392,24 @@ func (c *jwksCache) patience(s *cacheState, now instant) <-chan time.Time {
 func (f *flight) wait(ctx context.Context, patience <-chan time.Time) error {
 	select {
 	case <-f.done:
-		return nil
 	case <-patience:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	// The log tells of a fetch before it tells of its callers, unless it hangs.
+	select {
+	case <-f.logged:
+	case <-ctx.Done():
+	case <-time.After(logWait):
+	}
+	return nil
 }
 
-// land takes in what f brought, and lets go those who wait for it. Of a fetch
-// that was given up on, a late answer changes nothing.
+// land takes in what f brought, and lets go those who wait for it, before a log
+// or a disk can hang. Of a fetch that was given up on, a late answer changes
+// nothing.
 func (c *jwksCache) land(f *flight, got fetched, err error) {
-	defer f.release()
 	c.mu.Lock()
 	if c.flight != f {
 		c.mu.Unlock()
@@ -377,32 +424,30 @@ func (c *jwksCache) land(f *flight, got fetched, err error) {
 		next = last.afterSuccess(now, f.cause, got, c.maxStale)
 	}
 	c.state.Store(next)
-	c.mu.Unlock()
-
 	c.fetches.Add(1)
 	if err != nil {
 		c.failures.Add(1)
-		c.logger.Warn("kubejwt: fetching keys failed", "cause", string(f.cause), "error", err,
-			"failures", next.failed, "retry_in", next.backoff, "keys_at_hand", next.keys != nil)
-		return
 	}
-	c.logSuccess(f.cause, last, next)
-	if next.issuer != last.issuer {
-		c.logger.Info("kubejwt: the discovery document names the issuer", "issuer", next.issuer, "before", last.issuer)
-		c.learnt(next.issuer)
+	c.mu.Unlock()
+	close(f.done)
+
+	c.log(f.cause, last, next)
+	close(f.logged)
+	if err == nil {
+		c.save()
 	}
-	c.save(next, got.roots)
 }
 
-// save writes the snapshot, unless a later fetch has brought other keys.
-func (c *jwksCache) save(s *cacheState, roots string) {
-	if c.snapshot == nil {
+// save writes the snapshot. If another goroutine is writing it, that one writes
+// it once more.
+func (c *jwksCache) save() {
+	if c.snapshot == nil || c.unsaved.Add(1) > 1 {
 		return
 	}
-	c.saving.Lock()
-	defer c.saving.Unlock()
-	if c.state.Load().keys == s.keys {
-		c.snapshot.save(s, roots, c.logger)
+	for behind := int32(1); behind > 0; {
+		seen := c.unsaved.Load()
+		c.snapshot.save(c.state.Load(), c.logger)
+		behind = c.unsaved.Add(-seen)
 	}
 }
 
@@ -430,6 +475,7 @@ func (c *jwksCache) afterFailure(s *cacheState, now instant, cause fetchCause, e
 func (s *cacheState) afterSuccess(now instant, cause fetchCause, got fetched, maxStale time.Duration) *cacheState {
 	next := *s
 	next.keys, next.fetchedAt = got.keys, now // replaced, never merged: a key that is gone is gone
+	next.roots = got.roots
 	next.failed, next.backoff, next.err = 0, 0, nil
 
 	next.life = defaultLife
@@ -458,14 +504,24 @@ func (s *cacheState) afterSuccess(now instant, cause fetchCause, got fetched, ma
 	return &next
 }
 
-// logSuccess logs a fetch, and what is new: of keys in use, and of odd ones.
-func (c *jwksCache) logSuccess(cause fetchCause, last, next *cacheState) {
+// log tells of a fetch, and what is new: of keys in use, of odd ones, and of the
+// issuer.
+func (c *jwksCache) log(cause fetchCause, last, next *cacheState) {
+	if next.err != nil {
+		c.logger.Warn("kubejwt: fetching keys failed", "cause", string(cause), "error", next.err,
+			"failures", next.failed, "retry_in", next.backoff, "keys_at_hand", next.keys != nil)
+		return
+	}
 	c.logger.Debug("kubejwt: fetched keys", "cause", string(cause), "keys", len(next.keys.Keys), "life", next.life)
 	if last.err != nil {
 		c.logger.Info("kubejwt: keys can be fetched again", "failures", last.failed)
 	}
 	if !next.keys.SameKeys(last.keys) {
 		logChange(c.logger, last.keys, next.keys)
+	}
+	if next.issuer != last.issuer {
+		c.logger.Info("kubejwt: the discovery document names the issuer", "issuer", next.issuer, "before", last.issuer)
+		c.learnt(next.issuer)
 	}
 	if last.keys != nil && slices.Equal(next.keys.Dropped, last.keys.Dropped) {
 		return
@@ -494,11 +550,14 @@ func loggedIDs(keys []*keyset.Key) []string {
 }
 
 func (c *jwksCache) addStats(s *Stats) {
-	state, now := c.load(), c.now()
+	state, now := c.state.Load(), c.now()
 	s.Fetches = c.fetches.Load()
 	s.FetchFailures = c.failures.Load()
 	s.UnknownKeyFetches = c.onDemand.Load()
 	s.UnknownKeyThrottled = c.throttled.Load()
+	if state == nil {
+		return // not in use yet: nothing is read to tell of it
+	}
 	s.LastError = state.err
 	if state.err != nil {
 		s.NextFetch = now.wall.Add(c.retryIn(state, now))

@@ -17,6 +17,7 @@ import (
 
 	"github.com/kubejwt/kubejwt/internal/jws"
 	"github.com/kubejwt/kubejwt/internal/keyset"
+	"github.com/kubejwt/kubejwt/internal/safelog"
 )
 
 func TestColdStart(t *testing.T) {
@@ -773,21 +774,44 @@ func TestFetchThatIgnoresItsContext(t *testing.T) {
 	})
 }
 
-// A log, or a disk under the snapshot, that hangs holds nobody up for longer
-// than a fetch may take.
+// A log that hangs holds those who wait for a fetch up for a moment, and nobody
+// else.
 func TestLogThatHangs(t *testing.T) {
 	tell(t, func(t *testing.T, s *story) {
 		log := hangingLog{slog.DiscardHandler, make(chan struct{})}
 		s.cache.logger = slog.New(log)
-		began := time.Now()
-		s.mustKnow("old")
-		if waited := time.Since(began); waited != fetchTimeout {
-			t.Errorf("it waited for %v", waited)
-		}
+		s.mustKnowAfter("old", s.latency+logWait)
 		s.mustKnowAtOnce("old")
+		s.publish("new")
+		s.mustKnowAfter("new", s.latency+logWait)
+		s.failWith(errors.New("connection refused"))
+		time.Sleep(55 * time.Minute)
+		s.mustKnowAtOnce("old")
+		s.mustFetches(3)
+		s.mustKnowAtOnce("new")
 		close(log.release)
 	})
 }
+
+// A log that panics costs its lines.
+func TestLogThatPanics(t *testing.T) {
+	folder := t.TempDir()
+	tell(t, func(t *testing.T, s *story) {
+		s.keepsSnapshot(folder)
+		s.cache.logger = safelog.New(slog.New(panickingLog{slog.DiscardHandler}))
+		s.mustKnowAfter("old", s.latency)
+		s.settle()
+		s.failWith(errors.New("connection refused"))
+		s.restart()
+		s.mustKnowAfter("old", s.latency) // with the snapshot
+		s.mustKnowAtOnce("old")
+	})
+}
+
+type panickingLog struct{ slog.Handler }
+
+func (panickingLog) Enabled(context.Context, slog.Level) bool  { return true }
+func (panickingLog) Handle(context.Context, slog.Record) error { panic("a bug of the log") }
 
 // Whoever reads the snapshot holds no lock while it tells.
 func TestLogThatHangsOverASnapshot(t *testing.T) {
@@ -795,6 +819,7 @@ func TestLogThatHangsOverASnapshot(t *testing.T) {
 	tell(t, func(t *testing.T, s *story) {
 		s.keepsSnapshot(folder)
 		s.mustKnow("old")
+		s.settle()
 		log := hangingLog{slog.DiscardHandler, make(chan struct{})}
 		s.cache.logger = slog.New(log)
 		s.restart()

@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"github.com/kubejwt/kubejwt/internal/keyset"
 	"github.com/kubejwt/kubejwt/internal/reread"
+	"github.com/kubejwt/kubejwt/internal/safelog"
 )
 
 const rereadInterval = time.Second // of a KeyFile
@@ -62,10 +62,8 @@ func (s staticKeys) addStats(stats *Stats) { stats.KeyIDs = s.set.IDs() }
 
 // fileKeys is the keyring of a KeyFile.
 type fileKeys struct {
-	file   *reread.File[*keyset.Set]
-	now    func() instant
-	logger *slog.Logger
-	last   atomic.Pointer[keyset.Set] // in use
+	file *reread.File[*keyset.Set]
+	now  func() instant
 }
 
 // newFileKeys reads the file, which has to be in order at the start.
@@ -74,20 +72,25 @@ func newFileKeys(path KeyFile, logger *slog.Logger) (*fileKeys, error) {
 		return nil, errors.New("a KeyFile without a path")
 	}
 	f := &fileKeys{
-		file:   reread.New(string(path), keyset.MaxSize, rereadInterval, keyset.Parse, logger),
-		now:    realClock,
-		logger: logger,
+		file: reread.New(string(path), keyset.MaxSize, rereadInterval, keyset.Parse, logger),
+		now:  realClock,
 	}
-	content, err := f.file.Get()
-	if err != nil {
+	logger = safelog.New(logger)
+	f.file.Changed = func(last, next *keyset.Set) {
+		if !next.SameKeys(last) {
+			logChange(logger, last, next)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
+	defer cancel()
+	if _, err := f.file.Get(ctx); err != nil {
 		return nil, err
 	}
-	f.last.Store(content.Value)
 	return f, nil
 }
 
-func (f *fileKeys) current(context.Context) (view, error) {
-	content, err := f.file.Get()
+func (f *fileKeys) current(ctx context.Context) (view, error) {
+	content, err := f.file.Get(ctx)
 	if err != nil {
 		return view{}, &keysUnavailable{cause: err}
 	}
@@ -95,9 +98,6 @@ func (f *fileKeys) current(context.Context) (view, error) {
 	if f.now().since(goodAt) >= defaultMaxStale {
 		problem := cmp.Or(content.Problem, errors.New("the clock was set, and the file not looked at since"))
 		return view{}, &keysUnavailable{cause: fmt.Errorf("not in order for %v: %w", defaultMaxStale, problem)}
-	}
-	if last := f.last.Load(); last != content.Value && f.last.CompareAndSwap(last, content.Value) && !content.Value.SameKeys(last) {
-		logChange(f.logger, last, content.Value)
 	}
 	return view{Set: content.Value, trouble: content.Problem}, nil
 }
@@ -108,7 +108,7 @@ func (f *fileKeys) again(_ context.Context, seen view) (view, error) {
 }
 
 func (f *fileKeys) holds(id string, fingerprint [sha256.Size]byte) bool {
-	content, err := f.file.Get()
+	content, err := f.file.Last()
 	return err == nil && content.Value.Holds(id, fingerprint)
 }
 
@@ -118,7 +118,7 @@ func (f *fileKeys) ready(ctx context.Context) error {
 }
 
 func (f *fileKeys) addStats(s *Stats) {
-	content, err := f.file.Get()
+	content, err := f.file.Last()
 	if err != nil {
 		s.LastError = err
 		return

@@ -132,6 +132,29 @@ func (s *story) publish(kid string) {
 	}
 }
 
+// jwks is what an API server would publish of these keys.
+func (s *story) jwks(kids ...string) []byte {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	keys := []map[string]string{}
+	for _, kid := range kids {
+		point, err := s.private[kid].PublicKey.Bytes()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		encode := base64.RawURLEncoding.EncodeToString
+		keys = append(keys, map[string]string{
+			"kty": "EC", "crv": "P-256", "kid": kid, "x": encode(point[1:33]), "y": encode(point[33:]),
+		})
+	}
+	data, err := json.Marshal(map[string]any{"keys": keys})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return data
+}
+
 func (s *story) withdraw(kid string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -235,12 +258,20 @@ func (s *story) mustBeUnavailable(kid string) { s.t.Helper(); s.must(s.mint(kid)
 // mustKnowAtOnce is mustKnow without a moment's wait.
 func (s *story) mustKnowAtOnce(kid string) { s.t.Helper(); s.mustAtOnce(s.mint(kid)) }
 
-func (s *story) mustAtOnce(token string) {
+func (s *story) mustAtOnce(token string) { s.t.Helper(); s.mustAfter(token, 0) }
+
+// mustKnowAfter is mustKnow after a wait for this long.
+func (s *story) mustKnowAfter(kid string, wait time.Duration) {
+	s.t.Helper()
+	s.mustAfter(s.mint(kid), wait)
+}
+
+func (s *story) mustAfter(token string, wait time.Duration) {
 	s.t.Helper()
 	began := time.Now()
 	s.must(token, "")
-	if waited := time.Since(began); waited != 0 {
-		s.t.Fatalf("a token of a known key waited for %v", waited)
+	if waited := time.Since(began); waited != wait {
+		s.t.Fatalf("a good token waited for %v, want %v", waited, wait)
 	}
 }
 

@@ -1,6 +1,7 @@
 package kubejwt
 
 import (
+	"context"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kubejwt/kubejwt/internal/keyset"
+	"github.com/kubejwt/kubejwt/internal/reread"
 	"github.com/kubejwt/kubejwt/internal/strictjson"
 )
 
@@ -19,7 +21,8 @@ type snapshotFile struct {
 	path   string
 	issuer string // configured; "" if it is learnt, and then restored
 	url    string // configured: where the keys, or the document, come from
-	roots  func() string
+	roots  func(context.Context) string
+	write  func(path string, data []byte) error // replaceFile, except in tests
 }
 
 // snapshot is the content of the file. Keys of one origin must not serve for
@@ -41,12 +44,23 @@ type snapshotKey struct {
 
 // load returns the state that the file holds, as one past its life so that a
 // fetch is tried before it is used, or beside an error an empty state.
-func (f *snapshotFile) load(now instant, maxStale time.Duration) (*cacheState, error) {
-	state, err := f.read(now, maxStale)
+func (f *snapshotFile) load(ctx context.Context, now instant, maxStale time.Duration) (*cacheState, error) {
+	state, err := f.readSafely(ctx, now, maxStale)
 	if err != nil {
 		return new(cacheState), err
 	}
 	return state, nil
+}
+
+// readSafely contains a panic: in a goroutine of its own it would end the
+// process.
+func (f *snapshotFile) readSafely(ctx context.Context, now instant, maxStale time.Duration) (_ *cacheState, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("reading it panicked with a %T", p)
+		}
+	}()
+	return f.read(ctx, now, maxStale)
 }
 
 // report logs what load has returned.
@@ -59,15 +73,8 @@ func (f *snapshotFile) report(state *cacheState, err error, logger *slog.Logger)
 	}
 }
 
-func (f *snapshotFile) read(now instant, maxStale time.Duration) (*cacheState, error) {
-	info, err := os.Stat(f.path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > 2*keyset.MaxSize {
-		return nil, errors.New("it is no regular file, or too large")
-	}
-	data, err := os.ReadFile(f.path)
+func (f *snapshotFile) read(ctx context.Context, now instant, maxStale time.Duration) (*cacheState, error) {
+	data, err := reread.Read(f.path, 2*keyset.MaxSize)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +88,7 @@ func (f *snapshotFile) read(now instant, maxStale time.Duration) (*cacheState, e
 		return nil, errors.New("it is of another issuer")
 	case s.URL != f.url:
 		return nil, errors.New("it is from another URL")
-	case s.RootsSHA256 != f.roots():
+	case s.RootsSHA256 != f.roots(ctx):
 		return nil, errors.New("its origin was judged by other roots")
 	case age < 0, s.FormerSince.After(now.wall):
 		return nil, errors.New("it is from the future")
@@ -114,21 +121,24 @@ func (s *snapshot) keySet() (*keyset.Set, error) {
 	return keys.keySet()
 }
 
-// save replaces the file in one step, so that a reader finds the old content or
-// the new. A failure costs the snapshot, not the service.
-func (f *snapshotFile) save(state *cacheState, roots string, logger *slog.Logger) {
-	if err := f.write(state, roots); err != nil {
+// save replaces the file. A failure costs the snapshot, not the service.
+func (f *snapshotFile) save(state *cacheState, logger *slog.Logger) {
+	data, err := f.encode(state)
+	if err == nil {
+		err = f.write(f.path, data)
+	}
+	if err != nil {
 		logger.Warn("kubejwt: the snapshot was not written", "file", f.path, "error", err)
 	}
 }
 
-func (f *snapshotFile) write(state *cacheState, roots string) error {
+func (f *snapshotFile) encode(state *cacheState) ([]byte, error) {
 	s := snapshot{
 		Issuer:       state.issuer,
 		FormerIssuer: state.former,
 		FormerSince:  state.formerSince.wall,
 		URL:          f.url,
-		RootsSHA256:  roots,
+		RootsSHA256:  state.roots,
 		FetchedAt:    state.fetchedAt.wall,
 	}
 	if f.issuer != "" {
@@ -137,11 +147,13 @@ func (f *snapshotFile) write(state *cacheState, roots string) error {
 	for _, k := range state.keys.Keys {
 		s.Keys = append(s.Keys, snapshotKey{k.ID, k.SPKI})
 	}
-	data, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
-	temp, err := os.CreateTemp(filepath.Dir(f.path), ".kubejwt-snapshot-*") // 0600
+	return json.Marshal(s)
+}
+
+// replaceFile writes data to path in one step, so that a reader finds the old
+// content or the new.
+func replaceFile(path string, data []byte) error {
+	temp, err := os.CreateTemp(filepath.Dir(path), ".kubejwt-snapshot-*") // 0600
 	if err != nil {
 		return err
 	}
@@ -150,5 +162,5 @@ func (f *snapshotFile) write(state *cacheState, roots string) error {
 	if err := errors.Join(err, temp.Sync(), temp.Close()); err != nil {
 		return err
 	}
-	return os.Rename(temp.Name(), f.path)
+	return os.Rename(temp.Name(), path)
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -17,7 +18,8 @@ func (s *story) keepsSnapshot(folder string) *snapshotFile {
 		path:   filepath.Join(folder, "keys.snapshot"),
 		issuer: storyIssuer,
 		url:    storyIssuer + discoveryPath,
-		roots:  func() string { return "" },
+		roots:  func(context.Context) string { return "" },
+		write:  replaceFile,
 	}
 	s.cache.snapshot = f
 	return f
@@ -25,6 +27,7 @@ func (s *story) keepsSnapshot(folder string) *snapshotFile {
 
 // restart is a new process: of what was known, the snapshot alone is left.
 func (s *story) restart() {
+	synctest.Wait() // the snapshot is written
 	last := s.cache
 	s.cache = &jwksCache{
 		fetch: last.fetch, now: last.now, maxStale: last.maxStale, snapshot: last.snapshot,
@@ -46,6 +49,7 @@ func TestSnapshotOutlivesTheProcess(t *testing.T) {
 		f := s.keepsSnapshot(folder)
 		s.mustKnow("old")
 		s.mustFetches(1)
+		s.settle()
 		info, err := os.Stat(f.path)
 		if err != nil || info.Mode() != 0o600 {
 			t.Errorf("the snapshot: %v, %v", info.Mode(), err)
@@ -97,19 +101,79 @@ func TestSnapshotIsPastItsLife(t *testing.T) {
 	})
 }
 
-// Whoever writes last has the latest keys.
-func TestSnapshotOfAnEarlierFetch(t *testing.T) {
+// A disk that hangs holds up one goroutine, and nobody who waits for keys. When
+// it answers again, it gets the latest keys.
+func TestDiskThatHangsUnderTheSnapshot(t *testing.T) {
+	folder := t.TempDir()
+	tell(t, func(t *testing.T, s *story) {
+		f := s.keepsSnapshot(folder)
+		release, writes := make(chan bool), 0
+		f.write = func(path string, data []byte) error {
+			writes++
+			<-release
+			return replaceFile(path, data)
+		}
+		s.mustKnowAfter("old", s.latency)
+		for _, kid := range []string{"new", "newer"} {
+			s.publish(kid)
+			time.Sleep(maxSpacing)
+			s.mustKnowAfter(kid, s.latency)
+		}
+		if s.settle(); writes != 1 {
+			t.Errorf("%d goroutines write, want 1", writes)
+		}
+		close(release)
+		s.settle()
+		if data, err := os.ReadFile(f.path); err != nil || !strings.Contains(string(data), `"kid":"newer"`) || writes != 2 {
+			t.Errorf("%s, %v after %d writes: want the newest key after 2", data, err, writes)
+		}
+	})
+}
+
+// A snapshot on a disk that hangs is waited for until the caller's context ends,
+// and for a second at most.
+func TestSnapshotThatCannotBeRead(t *testing.T) {
 	folder := t.TempDir()
 	tell(t, func(t *testing.T, s *story) {
 		f := s.keepsSnapshot(folder)
 		s.mustKnow("old")
-		earlier := s.cache.state.Load()
-		s.rotate("old", "new")
-		s.mustKnow("new")
-		s.cache.save(earlier, "")
-		if data, err := os.ReadFile(f.path); err != nil || !strings.Contains(string(data), `"kid":"new"`) {
-			t.Errorf("%s, %v: want the new key", data, err)
+		s.settle()
+		release := make(chan bool)
+		f.roots = func(context.Context) string { <-release; return "" }
+		s.restart()
+		s.log.Reset()
+
+		token := s.mint("old")
+		for name, call := range map[string]func(context.Context) error{
+			"Verify": func(ctx context.Context) error { _, err := s.verifier.Verify(ctx, token); return err },
+			"Ready":  s.verifier.Ready,
+		} {
+			const wait = 100 * time.Millisecond
+			ctx, cancel := context.WithTimeout(t.Context(), wait)
+			defer cancel()
+			began := time.Now()
+			err := call(ctx)
+			if !errors.Is(err, ErrKeysUnavailable) || !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != wait {
+				t.Errorf("%s: %v after %v", name, err, time.Since(began))
+			}
 		}
+		s.mustFetches(1) // the one before the restart
+		if got := s.verifier.Stats(); got.KeyIDs != nil || got.LastError != nil {
+			t.Errorf("Stats = %+v", got)
+		}
+
+		began := time.Now()
+		s.failWith(errors.New("connection refused"))
+		s.must(token, "unavailable")
+		if waited := time.Since(began); waited > snapshotWait+s.latency {
+			t.Errorf("it waited for %v", waited)
+		}
+		if !strings.Contains(s.log.String(), "has not answered") {
+			t.Errorf("the log:\n%s", s.log)
+		}
+		close(release) // and what comes too late is not used
+		s.settle()
+		s.must(token, "unavailable")
 	})
 }
 
@@ -136,11 +200,13 @@ func TestSnapshotThatDoesNotFit(t *testing.T) {
 			rewrite(f.path, `"formerSince":"0001`, `"formerSince":"2101`)
 		}},
 		{"another URL", "another URL", func(_ *story, f *snapshotFile) { f.url += "/" }},
-		{"other roots", "other roots", func(_ *story, f *snapshotFile) { f.roots = func() string { return "another digest" } }},
+		{"other roots", "other roots", func(_ *story, f *snapshotFile) {
+			f.roots = func(context.Context) string { return "another digest" }
+		}},
 		{"from the future", "from the future", func(s *story, _ *snapshotFile) { s.wallAhead = -time.Second }},
 		{"too old", "older than MaxStale", func(s *story, _ *snapshotFile) { time.Sleep(24 * time.Hour) }},
-		{"a folder", "no regular file", func(_ *story, f *snapshotFile) { os.Remove(f.path); os.Mkdir(f.path, 0o700) }},
-		{"too large", "too large", func(_ *story, f *snapshotFile) { os.Truncate(f.path, 3<<20) }},
+		{"a folder", "not a regular file", func(_ *story, f *snapshotFile) { os.Remove(f.path); os.Mkdir(f.path, 0o700) }},
+		{"too large", "more than", func(_ *story, f *snapshotFile) { os.Truncate(f.path, 3<<20) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			folder := t.TempDir()
@@ -187,7 +253,7 @@ func TestSnapshotNotesTheRoots(t *testing.T) {
 	folder := t.TempDir()
 	tell(t, func(t *testing.T, s *story) {
 		f := s.keepsSnapshot(folder)
-		f.roots = func() string { return "the CA" }
+		f.roots = func(context.Context) string { return "the CA" }
 		published := s.fetch
 		s.cache.fetch = func(ctx context.Context, cause fetchCause) (fetched, error) {
 			got, err := published(ctx, cause)
@@ -237,6 +303,7 @@ func TestSnapshotThatCannotBeWritten(t *testing.T) {
 	tell(t, func(t *testing.T, s *story) {
 		s.keepsSnapshot(filepath.Join(folder, "missing"))
 		s.mustKnow("old")
+		s.settle()
 		if !strings.Contains(s.log.String(), "the snapshot was not written") {
 			t.Errorf("the log:\n%s", s.log)
 		}

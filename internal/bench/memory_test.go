@@ -1,6 +1,8 @@
 package bench
 
 import (
+	"os"
+	"path/filepath"
 	"runtime"
 	"testing"
 
@@ -31,6 +33,29 @@ func TestAllocations(t *testing.T) {
 				t.Errorf("%s, %s: %v allocations: want %v at most", algorithm, tt.name, got, tt.most)
 			}
 		}
+	}
+}
+
+// Between two looks at the file, remembered tokens cost a KeyFile nothing.
+func TestAllocationsWithAKeyFile(t *testing.T) {
+	r := readRecording(t, "ES256")
+	path := filepath.Join(t.TempDir(), "keys")
+	if err := os.WriteFile(path, []byte(r.jwks), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config := r.config(0)
+	config.Keys = kubejwt.KeyFile(path)
+	v, err := kubejwt.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := testing.AllocsPerRun(1000, func() {
+		if _, err := v.Verify(t.Context(), r.token); err != nil {
+			t.Error(err)
+		}
+	})
+	if got > 0 {
+		t.Errorf("%v allocations: want none", got)
 	}
 }
 

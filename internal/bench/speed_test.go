@@ -47,9 +47,8 @@ func readRecording(t testing.TB, algorithm string) recording {
 }
 
 // verifier is ours, with fetched keys that are at hand by the time it returns.
-func (r recording) verifier(t testing.TB, cacheSize int) *kubejwt.Verifier {
-	t.Helper()
-	v, err := kubejwt.New(kubejwt.Config{
+func (r recording) config(cacheSize int) kubejwt.Config {
+	return kubejwt.Config{
 		Issuer:          recordedIssuer,
 		Audiences:       []string{recordedAudience},
 		ServiceAccounts: []string{"*"},
@@ -57,7 +56,12 @@ func (r recording) verifier(t testing.TB, cacheSize int) *kubejwt.Verifier {
 		CacheSize:       cacheSize,
 		Keys:            kubejwt.RemoteKeys{JWKSURL: keyURL, Transport: origin(r.jwks)},
 		Logger:          slog.New(slog.DiscardHandler),
-	})
+	}
+}
+
+func (r recording) verifier(t testing.TB, cacheSize int) *kubejwt.Verifier {
+	t.Helper()
+	v, err := kubejwt.New(r.config(cacheSize))
 	if err != nil {
 		t.Fatal(err)
 	}

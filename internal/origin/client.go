@@ -110,7 +110,7 @@ type Answer struct {
 // sent. The error of any status but 200 is a [*StatusError]. Errors hold nothing
 // of an answer. The context bounds the reading of the answer's Body too.
 func (c *Client) Get(ctx context.Context, u URL, accept string) (*Answer, error) {
-	transport, roots, err := c.transport()
+	transport, roots, err := c.transport(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (c *Client) Get(ctx context.Context, u URL, accept string) (*Answer, error)
 		Host:   u.url.Host,
 		Header: http.Header{"Accept": {accept}},
 	}).WithContext(ctx)
-	unsent, err := c.authorize(request.Header, u.origin)
+	unsent, err := c.authorize(ctx, request.Header, u.origin)
 	if err != nil {
 		return nil, err
 	}
@@ -158,14 +158,14 @@ func (a *Answer) ReadAll(most int64) ([]byte, error) {
 
 // authorize adds the bearer token to the header of a request for the origin, and
 // of no other. It returns why it did not, or "".
-func (c *Client) authorize(header http.Header, to Origin) (unsent string, err error) {
+func (c *Client) authorize(ctx context.Context, header http.Header, to Origin) (unsent string, err error) {
 	switch {
 	case c.bearer == nil:
 		return c.prefix + "BearerTokenFile is not set", nil
 	case to != c.origin || !to.isForBearer():
 		return "it is for " + c.origin.String() + " alone", nil
 	}
-	content, err := c.bearer.Get()
+	content, err := c.bearer.Get(ctx)
 	switch {
 	case err != nil && c.podToken:
 		return err.Error(), nil // the API server says what it thinks of that
@@ -177,11 +177,11 @@ func (c *Client) authorize(header http.Header, to Origin) (unsent string, err er
 }
 
 // RootsDigest tells one content of the CAFile from another. It may read the file.
-func (c *Client) RootsDigest() string {
+func (c *Client) RootsDigest(ctx context.Context) string {
 	if c.roots == nil {
 		return ""
 	}
-	content, err := c.roots.Get()
+	content, err := c.roots.Get(ctx)
 	if err != nil {
 		return "unreadable"
 	}
@@ -206,14 +206,14 @@ func (c *Client) CloseIdleConnections() {
 
 // transport returns the caller's transport, or ours and a digest of the roots
 // that it trusts. Ours is kept until the roots change.
-func (c *Client) transport() (transport http.RoundTripper, roots string, err error) {
+func (c *Client) transport(ctx context.Context) (transport http.RoundTripper, roots string, err error) {
 	if c.given != nil {
 		return c.given, "", nil
 	}
 	if c.roots == nil {
 		return c.trusting(nil), "", nil
 	}
-	content, err := c.roots.Get()
+	content, err := c.roots.Get(ctx)
 	switch {
 	case err != nil && c.podRoots:
 		return nil, "", fmt.Errorf("the roots of the API server: %w: mount ca.crt of the ConfigMap kube-root-ca.crt, or leave automountServiceAccountToken on", err)

@@ -104,7 +104,7 @@ func TestAuthorize(t *testing.T) {
 			t.Fatal(err)
 		}
 		header := make(http.Header)
-		unsent, err := c.authorize(header, to)
+		unsent, err := c.authorize(t.Context(), header, to)
 		if err != nil || (unsent == "") != (header.Get("Authorization") != "") {
 			t.Errorf("%s: %q, %v", text, unsent, err)
 		}
@@ -143,7 +143,7 @@ func TestOptions(t *testing.T) {
 		{Options{Origin: secure, CAFile: "ca", Transport: http.DefaultTransport}, "Config.CAFile and Config.Transport"},
 		{Options{Origin: plain, BearerTokenFile: "token"}, "Config.BearerTokenFile"},
 	} {
-		tt.options.FieldPrefix = "Config."
+		tt.options.FieldPrefix, tt.options.Logger = "Config.", slog.New(slog.DiscardHandler)
 		if _, err := New(tt.options); (err == nil) != (tt.want == "") || !strings.Contains(fmt.Sprint(err), tt.want) {
 			t.Errorf("%+v: %v: want %q", tt.options, err, tt.want)
 		}
@@ -161,7 +161,7 @@ func TestGet(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if answer.Roots != c.RootsDigest() || answer.Roots == "" {
+		if answer.Roots != c.RootsDigest(t.Context()) || answer.Roots == "" {
 			t.Errorf("Roots = %q", answer.Roots)
 		}
 		body, err := answer.ReadAll(most)
@@ -274,20 +274,20 @@ func TestRotatedRoots(t *testing.T) {
 			}
 			return transport
 		}
-		first := must(c.transport())
+		first := must(c.transport(t.Context()))
 		time.Sleep(rereadInterval)
-		if must(c.transport()) != first {
+		if must(c.transport(t.Context())) != first {
 			t.Error("another transport for the same roots")
 		}
 		writeFile(t, s.caFile, "# the same root, another file\n"+string(encode(s.Certificate())))
 		time.Sleep(rereadInterval)
-		second := must(c.transport())
+		second := must(c.transport(t.Context()))
 		if second == first {
 			t.Error("the old transport for other roots")
 		}
 		writeFile(t, s.caFile, "half-written")
 		time.Sleep(rereadInterval)
-		if must(c.transport()) != second {
+		if must(c.transport(t.Context())) != second {
 			t.Error("another transport for a damaged file")
 		}
 	})

@@ -2,31 +2,47 @@
 // rotated token, a CA bundle, a key file. It asks the file itself, not a
 // notification: a projected volume swaps a ..data symlink, an editor renames,
 // a tool writes in place, and all of them end in other bytes.
+//
+// A file system or a log that hangs holds nobody up: no lock is held while one
+// of them is used, and every wait ends with its context.
 package reread
 
 import (
 	"bytes"
-	"errors"
+	"context"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/kubejwt/kubejwt/internal/safelog"
 )
 
-// retryInterval is how soon a file that is not in order is looked at again.
-const retryInterval = time.Second
+const (
+	// retryInterval is how soon a file that is not in order is looked at again.
+	retryInterval = time.Second
 
-// grace is for how long after an interval the last content will do for those
-// who find another looking. After a longer pause they wait for what it finds:
-// the file may have been replaced a day ago.
-const grace = time.Second
+	// grace is how long after an interval the last content will do for those
+	// who find another looking. After a longer pause they wait for what it
+	// finds: the file may have been replaced a day ago.
+	grace = time.Second
+
+	// lookWait is how long a caller waits for a look while there is content to
+	// go on with.
+	lookWait = 50 * time.Millisecond
+
+	// logWait is how long a caller waits for the log line of a look, so that a
+	// log which does not hang tells things in their order.
+	logWait = 20 * time.Millisecond
+
+	// slowAfter is when a look that has not ended is told of in the log.
+	slowAfter = 10 * time.Second
+)
 
 // A File is the last good content of a file, parsed. It is safe for concurrent
-// use by multiple goroutines. While a file is in use, nobody waits for another
-// who looks at it.
+// use by multiple goroutines. It starts a goroutine for each look at the file,
+// which ends as soon as the file system and the log let it.
 type File[T any] struct {
 	path     string
 	limit    int64
@@ -34,10 +50,24 @@ type File[T any] struct {
 	parse    func([]byte) (T, error)
 	logger   *slog.Logger
 
+	// Changed, if it is set before the first Get, is told when other content
+	// takes the place of last. It runs in the goroutine of the look.
+	Changed func(last, next T)
+
+	read func(path string, limit int64) ([]byte, error) // Read, except in tests
+	slow error                                          // the Problem while a look takes too long
+
 	content atomic.Pointer[content[T]]
 
-	looking sync.Mutex // held by the one caller who looks at the file
-	problem string     // the last one logged
+	mu   sync.Mutex // guards look
+	look *look      // under way; nil: none
+}
+
+// look is one reading of the file.
+type look struct {
+	began  time.Time
+	done   chan struct{} // closed when the content is known
+	logged chan struct{} // closed when the log has been told
 }
 
 // content is what is known between two looks.
@@ -59,44 +89,101 @@ type Content[T any] struct {
 // at most once an interval. What parse refuses does not replace what was there.
 // A file of more than limit bytes is refused unparsed.
 func New[T any](path string, limit int64, interval time.Duration, parse func([]byte) (T, error), logger *slog.Logger) *File[T] {
-	return &File[T]{path: path, limit: limit, interval: interval, parse: parse, logger: logger}
+	return &File[T]{
+		path:     path,
+		limit:    limit,
+		interval: interval,
+		parse:    parse,
+		logger:   safelog.New(logger),
+		read:     Read,
+		slow:     fmt.Errorf("%s: the file system has not answered for %v", path, lookWait),
+	}
 }
 
 // Get returns the content, after looking at the file if nobody has done so for
 // an interval. A file that is missing, half-written or otherwise bad leaves the
 // last good content in place, with a line in the log; the error is that of a
 // file that has never been good.
-func (f *File[T]) Get() (Content[T], error) {
+//
+// Get waits for the first look until ctx ends, and for a later one no longer
+// than 50 ms: then it goes on with the last content. If ctx ends before that,
+// the error wraps ctx's, except while the file is in use all the time: then too
+// it goes on with the last content.
+func (f *File[T]) Get(ctx context.Context) (Content[T], error) {
 	interval := f.interval
-	if c := f.content.Load(); c != nil && c.Problem != nil {
+	last := f.content.Load()
+	if last != nil && last.Problem != nil {
 		interval = min(interval, retryInterval)
 	}
-	return f.get(interval)
+	if last.isYounger(interval) {
+		return last.result()
+	}
+	l, started := f.joinLook(interval)
+	switch {
+	case l == nil:
+		return f.content.Load().result()
+	case last.isLate(l):
+		return f.late(last), nil
+	case !started && last.isYounger(interval+grace):
+		return last.result()
+	case last == nil || !last.found:
+		return f.wait(ctx, l)
+	}
+	brief, cancel := context.WithDeadline(ctx, l.began.Add(lookWait))
+	defer cancel()
+	got, err := f.wait(brief, l)
+	switch {
+	case err == nil:
+		return got, nil
+	case ctx.Err() == nil:
+		return f.late(last), nil
+	case last.isYounger(interval + grace):
+		return last.result()
+	default:
+		return Content[T]{}, err
+	}
 }
 
 // GetFresh is Get for a user to whom the content is of no more use: it looks at
-// the file unless somebody has done so this very second.
-func (f *File[T]) GetFresh() (Content[T], error) { return f.get(min(f.interval, retryInterval)) }
+// the file unless somebody has done so this very second, and waits until ctx
+// ends.
+func (f *File[T]) GetFresh(ctx context.Context) (Content[T], error) {
+	l, _ := f.joinLook(min(f.interval, retryInterval))
+	if l == nil {
+		return f.content.Load().result()
+	}
+	return f.wait(ctx, l)
+}
 
-func (f *File[T]) get(interval time.Duration) (Content[T], error) {
-	c := f.content.Load()
-	switch {
-	case c != nil && time.Since(c.lookedAt) < interval:
-		return c.result()
-	case c != nil && time.Since(c.lookedAt) < interval+grace:
-		if !f.looking.TryLock() {
-			return c.result() // somebody is looking right now
-		}
-	default:
-		f.looking.Lock()
+// Last returns the content without looking at the file. It never waits.
+func (f *File[T]) Last() (Content[T], error) {
+	last := f.content.Load()
+	if last == nil {
+		return Content[T]{}, fmt.Errorf("%s: has not been read yet", f.path)
 	}
-	defer f.looking.Unlock()
-	c = f.content.Load()
-	if c == nil || time.Since(c.lookedAt) >= interval {
-		c = f.look(c)
-		f.content.Store(c)
+	f.mu.Lock()
+	l := f.look
+	f.mu.Unlock()
+	if last.isLate(l) {
+		return f.late(last), nil
 	}
-	return c.result()
+	return last.result()
+}
+
+// isLate reports whether c has to do because l, if there is one, takes too long.
+func (c *content[T]) isLate(l *look) bool {
+	return c != nil && c.found && l != nil && time.Since(l.began) >= lookWait
+}
+
+// late is the last content, with that for its problem.
+func (f *File[T]) late(last *content[T]) Content[T] {
+	got := last.Content
+	got.Problem = f.slow
+	return got
+}
+
+func (c *content[T]) isYounger(than time.Duration) bool {
+	return c != nil && time.Since(c.lookedAt) < than
 }
 
 func (c *content[T]) result() (Content[T], error) {
@@ -106,78 +193,111 @@ func (c *content[T]) result() (Content[T], error) {
 	return c.Content, nil
 }
 
-// look reads the file and returns what is known from now on.
-func (f *File[T]) look(last *content[T]) *content[T] {
+// wait returns what l has found.
+func (f *File[T]) wait(ctx context.Context, l *look) (Content[T], error) {
+	select {
+	case <-l.done:
+	case <-ctx.Done():
+		return Content[T]{}, fmt.Errorf("%s: waiting for the file system: %w", f.path, ctx.Err())
+	}
+	select {
+	case <-l.logged:
+	case <-ctx.Done():
+	case <-time.After(logWait):
+	}
+	return f.content.Load().result()
+}
+
+// joinLook returns the look under way, or starts one if the content is not
+// younger than an interval, and otherwise returns nil.
+func (f *File[T]) joinLook(interval time.Duration) (l *look, started bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.look != nil {
+		return f.look, false
+	}
+	if f.content.Load().isYounger(interval) {
+		return nil, false
+	}
+	f.look = &look{began: time.Now(), done: make(chan struct{}), logged: make(chan struct{})}
+	go f.run(f.look)
+	return f.look, true
+}
+
+// run looks at the file, and tells those who wait before it tells the log.
+func (f *File[T]) run(l *look) {
+	defer close(l.logged)
+	last := f.content.Load()
+	before := textOf(last)
+	slow := time.AfterFunc(slowAfter, func() {
+		f.logger.Warn("kubejwt: a file can't be read, its last good content stays in use", "error", f.slow)
+	})
+	next := f.next(last, l.began)
+	if !slow.Stop() {
+		before = f.slow.Error()
+	}
+	f.content.Store(next)
+	f.mu.Lock()
+	f.look = nil
+	f.mu.Unlock()
+	close(l.done)
+	f.report(before, next)
+	if last != nil && last.found && f.Changed != nil && !bytes.Equal(last.Raw, next.Raw) {
+		f.Changed(last.Value, next.Value)
+	}
+}
+
+// next reads the file and returns what is known from then on.
+func (f *File[T]) next(last *content[T], now time.Time) *content[T] {
 	next := new(content[T])
 	if last != nil {
 		*next = *last
 	}
-	next.lookedAt = time.Now()
-	raw, err := read(f.path, f.limit)
+	next.lookedAt = now
+	raw, err := f.read(f.path, f.limit)
 	if err == nil && !(next.found && bytes.Equal(raw, next.Raw)) {
 		var value T
-		if value, err = f.parse(raw); err == nil {
+		if value, err = f.parseSafely(raw); err == nil {
 			next.Value, next.Raw, next.found = value, raw, true
 		}
 	}
 	next.Problem = nil
 	if err == nil {
-		next.GoodAt = next.lookedAt
+		next.GoodAt = now
 	} else {
 		next.Problem = fmt.Errorf("%s: %w", f.path, err)
 	}
-	f.report(next)
 	return next
 }
 
-// report logs a problem once, and its end.
-func (f *File[T]) report(c *content[T]) {
-	text := ""
-	if c.Problem != nil {
-		text = c.Problem.Error()
+// parseSafely contains a panic: in a goroutine of its own it would end the
+// process.
+func (f *File[T]) parseSafely(raw []byte) (value T, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("parsing panicked with a %T", p)
+		}
+	}()
+	return f.parse(raw)
+}
+
+func textOf[T any](c *content[T]) string {
+	if c == nil || c.Problem == nil {
+		return ""
 	}
-	if text == f.problem {
-		return
-	}
-	f.problem = text
+	return c.Problem.Error()
+}
+
+// report logs a problem that was not there before, and its end.
+func (f *File[T]) report(before string, c *content[T]) {
+	text := textOf(c)
 	switch {
-	case c.Problem == nil:
+	case text == before:
+	case text == "":
 		f.logger.Info("kubejwt: a file is in order again", "file", f.path)
 	case c.found:
 		f.logger.Warn("kubejwt: a file is not in order, its last good content stays in use", "error", text)
 	default:
 		f.logger.Warn("kubejwt: a file is not in order", "error", text)
 	}
-}
-
-func read(path string, limit int64) ([]byte, error) {
-	// Opening a pipe would wait for its writer.
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, reason(err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("not a regular file")
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, reason(err)
-	}
-	defer file.Close()
-	raw, err := io.ReadAll(io.LimitReader(file, limit+1))
-	if err != nil {
-		return nil, reason(err)
-	}
-	if int64(len(raw)) > limit {
-		return nil, fmt.Errorf("more than %d bytes", limit)
-	}
-	return raw, nil
-}
-
-// reason is err without the path, which look puts in front once.
-func reason(err error) error {
-	if path, ok := errors.AsType[*os.PathError](err); ok {
-		return path.Err
-	}
-	return err
 }

@@ -2,13 +2,14 @@ package reread
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,7 +57,7 @@ func (d *desk) write(text string) {
 
 func (d *desk) mustGet(want string) Content[string] {
 	d.t.Helper()
-	got, err := d.file.Get()
+	got, err := d.file.Get(d.t.Context())
 	if err != nil || got.Value != want {
 		d.t.Fatalf("Get = %q, %v, want %q", got.Value, err, want)
 	}
@@ -95,11 +96,11 @@ func TestOneLookAnInterval(t *testing.T) {
 		d.write("b.")
 		time.Sleep(interval - 1)
 		d.mustGet("a")
-		if got, err := d.file.GetFresh(); err != nil || got.Value != "b" {
+		if got, err := d.file.GetFresh(d.t.Context()); err != nil || got.Value != "b" {
 			t.Errorf("GetFresh = %q, %v", got.Value, err)
 		}
 		d.write("c.")
-		if got, err := d.file.GetFresh(); err != nil || got.Value != "b" {
+		if got, err := d.file.GetFresh(d.t.Context()); err != nil || got.Value != "b" {
 			t.Errorf("GetFresh in the same second = %q, %v", got.Value, err)
 		}
 		time.Sleep(interval)
@@ -152,7 +153,7 @@ func TestBadFileKeepsTheLastContent(t *testing.T) {
 		{"empty", "half-written", func(d *desk) error { return os.Truncate(d.path, 0) }},
 		{"too large", "more than 100 bytes", func(d *desk) error { return os.WriteFile(d.path, bytes.Repeat([]byte("."), 101), 0o600) }},
 		{"a folder", "not a regular file", func(d *desk) error { return errors.Join(os.Remove(d.path), os.Mkdir(d.path, 0o700)) }},
-		{"a pipe", "not a regular file", func(d *desk) error { return errors.Join(os.Remove(d.path), syscall.Mkfifo(d.path, 0o600)) }},
+		{"a pipe", "not a regular file", func(d *desk) error { return errors.Join(os.Remove(d.path), mkfifo(d.path)) }},
 		{"a link to nothing", "no such file", func(d *desk) error { return errors.Join(os.Remove(d.path), os.Symlink("nothing", d.path)) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -191,18 +192,18 @@ func TestBadFileKeepsTheLastContent(t *testing.T) {
 func TestFileThatWasNeverGood(t *testing.T) {
 	atDesk(t, func(t *testing.T, d *desk) {
 		for range 3 {
-			if _, err := d.file.Get(); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), d.path) {
+			if _, err := d.file.Get(d.t.Context()); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), d.path) {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Second)
 		}
 		d.mustLog("not in order")
 		d.write("a")
-		d.file.Get()
+		d.file.Get(d.t.Context())
 		d.mustLog("half-written") // another problem
 		d.write("a.")
 		time.Sleep(time.Second - 1)
-		if _, err := d.file.Get(); err == nil {
+		if _, err := d.file.Get(d.t.Context()); err == nil {
 			t.Fatal("looked at twice in a second")
 		}
 		time.Sleep(time.Nanosecond)
@@ -226,7 +227,7 @@ func TestManyReaders(t *testing.T) {
 		all.Go(func() {
 			last := ""
 			for len(last) < 50 {
-				got, err := file.Get()
+				got, err := file.Get(t.Context())
 				if err != nil || len(got.Value) < len(last) || got.Value != string(got.Raw) {
 					t.Errorf("Get = %q, %v after %q", got.Value, err, last)
 					return
@@ -245,32 +246,322 @@ func TestManyReaders(t *testing.T) {
 // looking: the file may have been replaced long ago.
 func TestPause(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token")
-	entered, release := make(chan bool), make(chan bool)
-	file := New(path, 100, interval, func(data []byte) (string, error) {
-		close(entered)
-		<-release
-		return string(data), nil
-	}, slog.New(slog.DiscardHandler))
-	file.content.Store(&content[string]{
-		Content:  Content[string]{Value: "old", Raw: []byte("old")},
-		found:    true,
-		lookedAt: time.Now().Add(-time.Hour),
-	})
 	if err := os.WriteFile(path, []byte("new"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	values := make(chan string)
-	get := func() {
-		got, _ := file.Get()
-		values <- got.Value
+	synctest.Test(t, func(t *testing.T) {
+		entered, release := make(chan bool), make(chan bool)
+		file := New(path, 100, interval, func(data []byte) (string, error) {
+			close(entered)
+			<-release
+			return string(data), nil
+		}, slog.New(slog.DiscardHandler))
+		file.content.Store(&content[string]{
+			Content:  Content[string]{Value: "old", Raw: []byte("old")},
+			found:    true,
+			lookedAt: time.Now().Add(-time.Hour),
+		})
+		values := make(chan string)
+		get := func() {
+			got, _ := file.Get(t.Context())
+			values <- got.Value
+		}
+		go get()
+		<-entered
+		go get()
+		synctest.Wait()
+		close(release)
+		for range 2 {
+			if got := <-values; got != "new" {
+				t.Errorf("%q: want what the file holds now", got)
+			}
+		}
+	})
+}
+
+// A disk is a file system that hangs when it is told to.
+type disk struct {
+	t    *testing.T
+	file *File[string]
+	log  *bytes.Buffer
+
+	mu      sync.Mutex
+	content string
+	release chan bool // closed: it answers
+}
+
+func (d *disk) read(string, int64) ([]byte, error) {
+	d.mu.Lock()
+	release := d.release
+	d.mu.Unlock()
+	<-release
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return []byte(d.content), nil
+}
+
+func (d *disk) hang() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.release = make(chan bool)
+}
+
+func (d *disk) write(text string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.content = text
+}
+
+// atDisk runs test in a bubble, with a File that is looked at once a second.
+func atDisk(t *testing.T, test func(*testing.T, *disk)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		d := &disk{t: t, log: new(bytes.Buffer), content: "a", release: make(chan bool)}
+		close(d.release)
+		parse := func(data []byte) (string, error) {
+			if len(data) == 0 {
+				return "", errors.New("empty")
+			}
+			return string(data), nil
+		}
+		d.file = New("key", 100, time.Second, parse, slog.New(slog.NewTextHandler(d.log, nil)))
+		d.file.read = d.read
+		test(t, d)
+	})
+}
+
+// mustGet wants the content after this very time.
+func (d *disk) mustGet(ctx context.Context, want string, wait time.Duration) Content[string] {
+	d.t.Helper()
+	began := time.Now()
+	got, err := d.file.Get(ctx)
+	if err != nil || got.Value != want || time.Since(began) != wait {
+		d.t.Fatalf("Get = %q, %v after %v, want %q after %v", got.Value, err, time.Since(began), want, wait)
 	}
-	go get()
-	<-entered
-	go get()
-	close(release)
-	for range 2 {
-		if got := <-values; got != "new" {
-			t.Errorf("%q: want what the file holds now", got)
+	return got
+}
+
+// mustEnd wants the error of a context that ended after this very time.
+func (d *disk) mustEnd(get func(context.Context) (Content[string], error), wait time.Duration) {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), wait)
+	defer cancel()
+	began := time.Now()
+	got, err := get(ctx)
+	if !errors.Is(err, context.DeadlineExceeded) || got.Value != "" || time.Since(began) != wait {
+		d.t.Errorf("%q, %v after %v, want the context's error after %v", got.Value, err, time.Since(began), wait)
+	}
+}
+
+func TestDiskThatHangs(t *testing.T) {
+	atDisk(t, func(t *testing.T, d *disk) {
+		d.mustGet(t.Context(), "a", 0)
+		d.hang()
+		d.write("b")
+		time.Sleep(time.Second)
+		var all sync.WaitGroup
+		all.Go(func() {
+			if got := d.mustGet(t.Context(), "a", lookWait); got.Problem == nil {
+				t.Error("the one who looked is not told that the disk hangs")
+			}
+		})
+		synctest.Wait()
+		d.mustGet(t.Context(), "a", 0) // while another is looking
+		all.Wait()
+		for _, pause := range []time.Duration{0, time.Second, time.Hour} {
+			time.Sleep(pause)
+			if got := d.mustGet(t.Context(), "a", 0); got.Problem == nil {
+				t.Error("no Problem while the disk hangs")
+			}
+			if got, err := d.file.Last(); err != nil || got.Value != "a" || got.Problem == nil {
+				t.Errorf("Last = %q, %v, %v", got.Value, got.Problem, err)
+			}
+		}
+		synctest.Wait()
+		if logged := d.log.String(); strings.Count(logged, "\n") != 1 || !strings.Contains(logged, "can't be read") {
+			t.Errorf("the log:\n%s", logged)
+		}
+		d.mustEnd(d.file.GetFresh, 3*time.Second)
+
+		close(d.release)
+		synctest.Wait()
+		if got := d.mustGet(t.Context(), "b", 0); got.Problem != nil {
+			t.Errorf("after the disk has answered: %v", got.Problem)
+		}
+		if logged := d.log.String(); strings.Count(logged, "\n") != 2 || !strings.Contains(logged, "in order again") {
+			t.Errorf("the log:\n%s", logged)
+		}
+	})
+}
+
+func TestFirstLookAtADiskThatHangs(t *testing.T) {
+	atDisk(t, func(t *testing.T, d *disk) {
+		d.hang()
+		if _, err := d.file.Last(); err == nil {
+			t.Error("Last of a file that was never read")
+		}
+		var all sync.WaitGroup
+		for i := range 3 {
+			all.Go(func() { d.mustEnd(d.file.Get, time.Duration(i+1)*time.Second) })
+		}
+		all.Go(func() { d.mustGet(t.Context(), "a", time.Minute) })
+		time.Sleep(time.Minute)
+		close(d.release)
+		all.Wait()
+	})
+}
+
+// A context that ends is no reason to judge by what may have been replaced a day
+// ago. While the file is in use, the last content is a second old.
+func TestContextEndsDuringALook(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		pause time.Duration
+		want  string
+	}{
+		{"in use", time.Second, "a"},
+		{"after a pause", time.Hour, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			atDisk(t, func(t *testing.T, d *disk) {
+				d.mustGet(t.Context(), "a", 0)
+				time.Sleep(tt.pause)
+				d.hang()
+				ctx, cancel := context.WithTimeout(t.Context(), lookWait/2)
+				defer cancel()
+				if tt.want == "" {
+					d.mustEnd(d.file.Get, lookWait/2)
+				} else {
+					d.mustGet(ctx, tt.want, lookWait/2)
+				}
+				close(d.release)
+			})
+		})
+	}
+}
+
+// A disk that is slow rather than dead is waited for.
+func TestSlowDisk(t *testing.T) {
+	atDisk(t, func(t *testing.T, d *disk) {
+		d.mustGet(t.Context(), "a", 0)
+		d.hang()
+		d.write("b")
+		time.Sleep(time.Hour)
+		time.AfterFunc(lookWait-1, func() { close(d.release) })
+		if got := d.mustGet(t.Context(), "b", lookWait-1); got.Problem != nil {
+			t.Error(got.Problem)
+		}
+		if d.log.Len() > 0 {
+			t.Errorf("the log:\n%s", d.log)
+		}
+	})
+}
+
+type hangingLog struct {
+	slog.Handler
+	release chan bool
+}
+
+func (h hangingLog) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h hangingLog) Handle(context.Context, slog.Record) error {
+	<-h.release
+	return nil
+}
+
+// A log that hangs costs the one who looked a moment, and nobody the content.
+func TestLogThatHangs(t *testing.T) {
+	atDisk(t, func(t *testing.T, d *disk) {
+		log := hangingLog{slog.DiscardHandler, make(chan bool)}
+		d.file.logger = slog.New(log)
+		d.mustGet(t.Context(), "a", 0)
+		d.write("")
+		time.Sleep(time.Second)
+		d.mustGet(t.Context(), "a", logWait) // and a line waits for the log
+		d.mustGet(t.Context(), "a", 0)
+		d.write("b")
+		time.Sleep(time.Second)
+		d.mustGet(t.Context(), "b", logWait)
+		d.mustGet(t.Context(), "b", 0)
+		close(log.release)
+	})
+	atDisk(t, func(t *testing.T, d *disk) {
+		log := hangingLog{slog.DiscardHandler, make(chan bool)}
+		d.file.logger = slog.New(log)
+		d.write("")
+		began := time.Now()
+		if _, err := d.file.Get(t.Context()); err == nil || time.Since(began) != logWait {
+			t.Errorf("the first Get of a bad file: %v after %v", err, time.Since(began))
+		}
+		close(log.release)
+	})
+}
+
+type panickingLog struct{ slog.Handler }
+
+func (panickingLog) Enabled(context.Context, slog.Level) bool  { return true }
+func (panickingLog) Handle(context.Context, slog.Record) error { panic("a bug of the log") }
+
+func TestPanicsAreContained(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	file := New(path, 100, 0, func([]byte) (string, error) { panic("a secret") }, slog.New(panickingLog{slog.DiscardHandler}))
+	if _, err := file.Get(t.Context()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("with a log that panics: %v", err)
+	}
+	if err := os.WriteFile(path, []byte("a"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.Get(t.Context()); err == nil || !strings.Contains(err.Error(), "panicked") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("with a parser that panics: %v", err)
+	}
+}
+
+func TestChanged(t *testing.T) {
+	atDisk(t, func(t *testing.T, d *disk) {
+		var changes []string
+		d.file.Changed = func(last, next string) { changes = append(changes, last+"→"+next) }
+		for _, text := range []string{"a", "a", "b", "", "b", "c"} {
+			d.write(text)
+			d.file.Get(t.Context())
+			time.Sleep(time.Second)
+		}
+		if want := []string{"a→b", "b→c"}; !slices.Equal(changes, want) {
+			t.Errorf("told of %q, want %q", changes, want)
+		}
+	})
+}
+
+// What is opened is judged: between two looks of ours a pipe may take the place
+// of the file.
+func TestRead(t *testing.T) {
+	folder := t.TempDir()
+	path := func(name string) string { return filepath.Join(folder, name) }
+	if err := errors.Join(
+		os.WriteFile(path("file"), []byte("abc"), 0o600),
+		os.Symlink("file", path("link")),
+		mkfifo(path("pipe")),
+		os.Symlink("pipe", path("link to a pipe")),
+	); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		path  string
+		limit int64
+		want  string // "": an error with problem
+		err   string
+	}{
+		{path("file"), 3, "abc", ""},
+		{path("link"), 3, "abc", ""},
+		{path("file"), 2, "", "more than 2 bytes"},
+		{path("pipe"), 3, "", "not a regular file"},
+		{path("link to a pipe"), 3, "", "not a regular file"},
+		{folder, 3, "", "not a regular file"},
+		{"/dev/zero", 3, "", "not a regular file"},
+		{path("missing"), 3, "", "no such file"},
+	} {
+		got, err := Read(tt.path, tt.limit)
+		if string(got) != tt.want || (err != nil) != (tt.err != "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("Read(%s, %d) = %q, %v, want %q, %q", tt.path, tt.limit, got, err, tt.want, tt.err)
 		}
 	}
 }
