@@ -12,16 +12,16 @@ import (
 	"regexp"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/kubejwt/kubejwt"
 )
 
 const callStory = `usage: kubejwt call -token-file FILE [flags] URL
 
-Calls a service with a mounted token, and prints the status and the body of the
-answer. The file is read again as kubelet renews it; the token goes to the
-scheme, host and port of URL and nowhere else. Redirects are not followed.
+Calls a service with a mounted token, and prints the status of the answer and
+its body, indented and in ASCII. The file is read again as kubelet renews it;
+the token goes to the scheme, host and port of URL and nowhere else. Redirects
+are not followed.
 
 Exit status: 0 if the (last) answer was 2xx, 1 if not, 2 wrong usage.
 
@@ -86,7 +86,7 @@ func runCall(ctx context.Context, p process, flags *flag.FlagSet, args []string)
 			return verdictOf(ok, err)
 		}
 		if err != nil && ctx.Err() == nil {
-			fmt.Fprintf(p.stderr, "kubejwt call: %s\n", withhold(inFlags(err.Error())))
+			complain(p.stderr, "call", inFlags("call", err.Error()))
 		}
 		select {
 		case <-ctx.Done():
@@ -118,7 +118,7 @@ func (f *callFlags) check(args []string) (*url.URL, error) {
 	}
 	target, err := url.Parse(args[0])
 	if err != nil || target.Hostname() == "" || target.Scheme != "https" && target.Scheme != "http" || target.User != nil {
-		return nil, usagef("%s: want a URL as https://data-store.prod.svc/", quote(args[0]))
+		return nil, usagef("%s: want a URL as https://data-store.prod.svc/", quoted(args[0]))
 	}
 	return target, nil
 }
@@ -167,9 +167,11 @@ func callOnce(ctx context.Context, p process, client *http.Client, target *url.U
 	if err != nil {
 		return false, err
 	}
-	fmt.Fprintln(p.stdout, printable(response.Status))
-	if text := printable(string(body[:min(len(body), maxBody)])); text != "" {
-		fmt.Fprintln(p.stdout, strings.TrimSuffix(text, "\n"))
+	fmt.Fprintln(p.stdout, strings.ReplaceAll(withoutTokens(response.Status), "\n", " "))
+	text := withoutTokens(string(body[:min(len(body), maxBody)]))
+	for line := range strings.Lines(text) {
+		// Indented, so that no line of it passes for the status of another answer.
+		fmt.Fprintln(p.stdout, "  "+strings.TrimRight(line, "\r\n"))
 	}
 	if len(body) > maxBody {
 		fmt.Fprintf(p.stdout, "(the first %d bytes)\n", maxBody)
@@ -177,14 +179,7 @@ func callOnce(ctx context.Context, p process, client *http.Client, target *url.U
 	return response.StatusCode/100 == 2, nil
 }
 
-// printable is text without what a terminal would act on, and without tokens: a
-// service may echo the one that it was sent.
-func printable(text string) string {
-	text = regexp.MustCompile(`\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_.-]*`).ReplaceAllLiteralString(text, withheld)
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
-			return r
-		}
-		return '\ufffd'
-	}, text)
+// withoutTokens is text without the token that a service may echo.
+func withoutTokens(text string) string {
+	return regexp.MustCompile(`\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_.-]*`).ReplaceAllLiteralString(text, withheld)
 }

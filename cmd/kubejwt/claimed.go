@@ -3,21 +3,42 @@ package main
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/kubejwt/kubejwt/internal/jws"
 	"github.com/kubejwt/kubejwt/internal/strictjson"
 )
 
 // A claimed is what a token says of itself, with no signature checked: good
-// for a look, and for nothing else. Names are those of the members, joined by
+// for a look, and for nothing else.
+type claimed struct{ header, payload part }
+
+// part is a segment of a token, decoded. Only a JSON object is ever shown: the
+// rest may be a signature, a token in another coat, a password.
+type part struct {
+	object []byte // the JSON object, nil if it is none
+	is     string // what it is, if it is no JSON object
+}
+
+// members are the leaves of the object. Names are those of JSON, joined by
 // dots.
-type claimed struct {
-	header, payload []member
+func (p part) members() []member { return flatten(nil, "", p.object, 0) }
+
+// get returns the text of a member, "" if there is none.
+func (p part) get(name string) string {
+	for _, m := range p.members() {
+		if m.name == name {
+			return m.text
+		}
+	}
+	return ""
 }
 
 // member is a leaf of a JSON object. Text is its string, or its JSON if it is
@@ -28,22 +49,57 @@ type member struct {
 	isString bool
 }
 
-// readClaimed reads as much as can be read of a token that may be anything.
+// readClaimed reads as much as can be read of a token that may be anything. It
+// decodes by itself: the header that package jws refuses is the one worth a
+// look.
 func readClaimed(token string) claimed {
-	var c claimed
 	if len(token) > jws.MaxSize {
-		return c
+		return claimed{part{is: "too large to be looked at"}, part{is: "too large to be looked at"}}
 	}
-	// The header that is refused is the one worth a look, so that jws, which
-	// gives out no other than a good one, is not asked.
-	segment, _, _ := strings.Cut(token, ".")
-	if header, err := base64.RawURLEncoding.DecodeString(segment); err == nil && len(header) <= 1<<10 {
-		c.header = flatten(nil, "", header, 0)
+	segments := strings.Split(token, ".")
+	if len(segments) == 1 {
+		only := readPart(segments[0])
+		if only.get("alg") != "" {
+			return claimed{only, part{is: "missing"}}
+		}
+		return claimed{part{is: "missing"}, only}
 	}
-	if compact, err := jws.Split(token); err == nil {
-		c.payload = flatten(nil, "", compact.UnverifiedPayload(), 0)
+	return claimed{readPart(segments[0]), readPart(segments[1])}
+}
+
+func readPart(segment string) part {
+	data, err := base64.RawURLEncoding.DecodeString(segment)
+	var object map[string]json.RawMessage
+	switch {
+	case segment == "":
+		return part{is: "empty"}
+	case err != nil:
+		return part{is: fmt.Sprintf("not base64url, %d bytes", len(segment))}
+	case strictjson.Unmarshal(data, &object) == nil:
+		return part{object: data}
+	default:
+		return part{is: looksLike(data)}
 	}
-	return c
+}
+
+// looksLike describes bytes and quotes none of them.
+func looksLike(data []byte) string {
+	size := fmt.Sprintf(", %d bytes", len(data))
+	text := strings.TrimSpace(string(data))
+	switch {
+	case looksLikeToken(text):
+		return "a token once more" + size
+	case strings.HasPrefix(text, "{"):
+		return "no JSON object in order: it is damaged, or has a name twice" + size
+	case json.Valid(data):
+		return "JSON, and not an object" + size
+	case strings.HasPrefix(text, "-----BEGIN"):
+		return "PEM" + size
+	case utf8.Valid(data) && strings.IndexFunc(text, unicode.IsControl) < 0:
+		return "text, and not a JSON object" + size
+	default:
+		return "binary, perhaps a signature" + size
+	}
 }
 
 // Limits on what is shown of a payload.
@@ -101,56 +157,38 @@ func join(name, key string) string {
 	return name + "." + key
 }
 
-// get returns the text of a member, "" if there is none.
-func get(members []member, name string) string {
-	for _, m := range members {
-		if m.name == name {
-			return m.text
-		}
-	}
-	return ""
-}
-
-// elements returns the strings of a member that is an array, or one string.
-func elements(members []member, name string) []string {
-	var all []string
-	for _, m := range members {
-		if m.isString && (m.name == name || strings.HasPrefix(m.name, name+"[")) {
-			all = append(all, m.text)
-		}
-	}
-	return all
-}
-
 // show is m's value, fit for a terminal, and for a time what it means.
 func (m member) show(now time.Time) string {
 	if m.isString {
-		return quote(m.text)
+		return quoted(m.text)
 	}
-	text := bound(m.text)
+	if when, ok := m.date(); ok {
+		return showDate(when, now) + " (" + bare(m.text) + ")"
+	}
+	return bare(m.text)
+}
+
+// date is the time that m tells, if it is a member that tells one.
+func (m member) date() (time.Time, bool) {
 	switch m.name {
 	case "exp", "iat", "nbf", "kubernetes.io.warnafter":
-		if when, ok := parseDate(m.text); ok {
-			return text + ", which is " + showDate(when, now)
+		if !m.isString {
+			return parseDate(m.text)
 		}
 	}
-	return text
+	return time.Time{}, false
 }
 
 // showName is m's name, which is the token's to choose too.
-func (m member) showName() string {
-	for _, r := range m.name {
-		if r < '!' || r > '~' {
-			return quote(m.name)
-		}
-	}
-	return bound(m.name)
-}
+func (m member) showName() string { return bare(m.name) }
+
+// maxDate is the last second of the year 9999.
+const maxDate = 253402300799
 
 // parseDate reads a NumericDate up to the year 9999.
 func parseDate(text string) (time.Time, bool) {
 	seconds, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || seconds < 0 || seconds > 253402300799 {
+	if err != nil || seconds < 0 || seconds > maxDate {
 		return time.Time{}, false
 	}
 	return time.Unix(seconds, 0).UTC(), true
@@ -162,6 +200,9 @@ func showDate(when, now time.Time) string {
 }
 
 func fromNow(seconds int64) string {
+	if seconds == 0 {
+		return "now"
+	}
 	if seconds < 0 {
 		return showSeconds(-seconds) + " ago"
 	}

@@ -3,54 +3,63 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/kubejwt/kubejwt"
 	"github.com/kubejwt/kubejwt/internal/jws"
+	"github.com/kubejwt/kubejwt/internal/quote"
 )
 
-// An explanation is all that verify tells, for a table or for JSON.
+// An explanation is all that verify tells, for a reader or for a program.
 type explanation struct {
 	verdict string // accepted, refused, not_allowed or keys_unavailable
 	rules   []rule
 	claims  kubejwt.Claims // of an authenticated caller
-	failure *failure       // nil if the token is accepted
-	claimed claimed        // of one that is not
-	// signatureHeld tells claims that nobody vouches for from those of a token
-	// that was refused all the same.
+	faults  []fault        // none if the token is accepted; the first is the library's
+	claimed claimed        // what the token says of itself
+	// signatureHeld tells claims that the cluster signed from those that
+	// nobody vouches for.
 	signatureHeld bool
 	now           time.Time
 	notes         []string
+	log           []string // what the library logged on the way
 }
 
-// The verdicts of a rule.
+// The verdicts of a rule and of a check.
 const (
 	pass      = "pass"
 	fail      = "fail"
 	notJudged = "not_judged"
 )
 
-// rule is one of the nine, as the package documentation numbers them.
+// rule is one that the package documentation numbers. Rule 6, which says when
+// claims are judged, has nothing to show.
 type rule struct {
 	number  int
 	name    string
 	verdict string
-	checks  []check // one at least
+	checks  []check // one at least, unless the rule was not judged
 }
 
-type check struct{ want, got string }
+type check struct{ verdict, want, got string }
 
-// failure says why a token is not accepted.
-type failure struct {
+// fault says why a token is not accepted.
+type fault struct {
 	reason    string
 	rule      int
 	want, got string
-	advice    string
+	toDo      string
 }
 
-const ruleCount = 9
+// ruleNumbers are the rules that are shown.
+func ruleNumbers() []int { return []int{1, 2, 3, 4, 5, 7, 8, 9} }
+
+const (
+	signatureRule = 5
+	claimsRule    = 7
+	lastRule      = 9
+)
 
 // expectations is what a token was held against.
 type expectations struct {
@@ -62,220 +71,222 @@ type expectations struct {
 // explain tells how Verify came to its verdict. Of the rules it knows what the
 // verdict implies: all before the one that refused have passed, and none after
 // it was judged.
-func explain(token string, claims kubejwt.Claims, verdict error, want expectations) *explanation {
-	e := &explanation{verdict: "accepted", claims: claims, claimed: readClaimed(token), now: want.now}
-	last, lastVerdict := ruleCount+1, pass // the rule at which judging ended
+func explain(in input, claims kubejwt.Claims, verdict error, want expectations) *explanation {
+	e := &explanation{verdict: "accepted", claims: claims, claimed: readClaimed(in.token), now: want.now}
+	ended, endVerdict := lastRule+1, pass // the rule at which judging ended
 	invalid, isInvalid := errors.AsType[*kubejwt.InvalidTokenError](verdict)
 	notAllowed, isNotAllowed := errors.AsType[*kubejwt.NotAllowedError](verdict)
 	switch {
 	case isInvalid:
-		e.verdict, e.failure = "refused", refusal(invalid)
-		last, lastVerdict = invalid.Rule, fail
+		e.verdict, e.faults = "refused", want.refusal(in, invalid, e.claimed)
+		ended, endVerdict = invalid.Rule, fail
 	case isNotAllowed:
-		e.verdict, e.failure = "not_allowed", denial(notAllowed, want)
+		e.verdict, e.faults = "not_allowed", []fault{want.denial(notAllowed)}
 		e.claims = notAllowed.Claims
-		last, lastVerdict = ruleCount, fail
+		ended, endVerdict = lastRule, fail
 	case verdict != nil:
-		e.verdict, e.failure = "keys_unavailable", outage(verdict, want)
-		last, lastVerdict = e.failure.rule, notJudged
+		e.verdict, e.faults = "keys_unavailable", []fault{want.outage(verdict)}
+		ended, endVerdict = e.faults[0].rule, notJudged
 	}
-	e.signatureHeld = last > 5
-	for number := 1; number <= ruleCount; number++ {
-		r := rule{number: number, verdict: pass}
-		r.name, r.checks = want.rule(number, token, e.claimed)
+	e.signatureHeld = ended > signatureRule
+	for _, number := range ruleNumbers() {
+		r := rule{number: number, name: ruleName(number), verdict: pass}
 		switch {
-		case number == last:
-			r.verdict = lastVerdict
-			r.checks = []check{{orElse(e.failure.want, r.checks[0].want), e.failure.got}}
-		case number > last:
+		case number < ended:
+			r.checks = want.passed(number, in.token, e.claimed)
+		case number == ended && endVerdict == fail:
+			r.verdict, r.checks = fail, want.failed(e.faults[0], e.claimed)
+		default:
 			r.verdict = notJudged
-			r.checks = []check{{r.checks[0].want, fmt.Sprintf("not judged, as rule %d was not passed", last)}}
 		}
 		e.rules = append(e.rules, r)
 	}
-	e.notes = want.notes()
+	e.notes = want.notes(in)
 	return e
 }
 
-func orElse(text, otherwise string) string {
-	if text == "" {
-		return otherwise
-	}
-	return text
-}
-
-func refusal(err *kubejwt.InvalidTokenError) *failure {
-	return &failure{
+// refusal is the library's reason and, as its rule 7 ends at the first of many
+// checks, the others that this rule has.
+func (want expectations) refusal(in input, err *kubejwt.InvalidTokenError, came claimed) []fault {
+	first := fault{
 		reason: string(err.Reason),
 		rule:   err.Rule,
-		want:   inFlags(err.Want),
-		got:    orElse(inFlags(err.Got), "something else"),
-		advice: inFlags(err.Advice),
+		want:   want.inFlags(err.Want),
+		got:    want.inFlags(err.Got),
+		toDo:   want.inFlags(err.Advice),
 	}
+	switch {
+	case err.Rule == 1 && in.is != "":
+		first.got, first.toDo = in.is, in.toDo
+	case err.Reason == kubejwt.ReasonBadSignature:
+		first.want, first.got = "a signature made with the key "+quoted(came.header.get("kid")), "another"
+	case err.Reason == kubejwt.ReasonWrongIssuer && want.isNearIssuer(came.payload.get("iss")):
+		first.toDo = "the two differ by a slash at the end alone, and have to be equal to the letter: take -issuer from " + discoveryCommand
+	}
+	faults := []fault{first}
+	if err.Rule != claimsRule {
+		return faults
+	}
+	for _, other := range want.registeredFaults(came.payload) {
+		if other.reason == first.reason {
+			faults[0].want, faults[0].got = other.want, other.got // with times relative to now
+			continue
+		}
+		faults = append(faults, other)
+	}
+	return faults
 }
 
-func denial(err *kubejwt.NotAllowedError, want expectations) *failure {
+// discoveryCommand prints the issuer.
+const discoveryCommand = "`kubectl get --raw /.well-known/openid-configuration`"
+
+// isNearIssuer reports whether iss is an issuer with a slash more or less.
+func (want expectations) isNearIssuer(iss string) bool {
+	for _, issuer := range append([]string{want.flags.issuer}, want.flags.formerIssuers...) {
+		if iss != "" && issuer != "" && strings.TrimRight(iss, "/") == strings.TrimRight(issuer, "/") {
+			return true
+		}
+	}
+	return false
+}
+
+func (want expectations) denial(err *kubejwt.NotAllowedError) fault {
 	account := err.Claims.Namespace + "/" + err.Claims.ServiceAccount.Name
-	return &failure{
+	return fault{
 		reason: "not_allowed",
-		rule:   ruleCount,
-		want:   "one of " + quoteAll(want.flags.accounts()),
+		rule:   lastRule,
+		want:   "one of " + quote.List(want.flags.accounts()),
 		got:    account,
-		advice: "the token is good, and the service answers 403: to admit this caller, add " + account + " to the service accounts that may call",
+		toDo:   "the token is good, and the service answers 403: to admit this caller, add " + account + " to the service accounts that may call",
 	}
 }
 
 // outage says at which rule the keys were missed: at the third already if they
-// were to tell the issuer too.
-func outage(err error, want expectations) *failure {
+// were to tell the issuer too, and at the first if there are none to start with.
+func (want expectations) outage(err error) fault {
 	rule := 4
-	if want.flags.issuer == "" {
+	switch {
+	case errors.Is(err, errKeyFile):
+		rule = 1
+	case want.flags.issuer == "":
 		rule = 3
 	}
-	return &failure{
+	return fault{
 		reason: "keys_unavailable",
 		rule:   rule,
-		got:    "not judged, as there are no keys",
-		advice: inFlags(err.Error()),
+		want:   "the cluster's public keys",
+		got:    "none",
+		toDo:   want.inFlags(err.Error()),
 	}
 }
 
-// rule returns the name of a rule, what it expects, and what a token that
-// passes it has brought.
-func (want expectations) rule(number int, token string, came claimed) (name string, checks []check) {
+// inFlags puts the verb's flags in the place of the library's fields.
+func (want expectations) inFlags(text string) string { return inFlags("verify", text) }
+
+func ruleName(number int) string {
 	switch number {
 	case 1:
-		return "size and form", one(fmt.Sprintf("at most %d bytes, three segments", jws.MaxSize), fmt.Sprintf("%d bytes, three segments of base64url", len(token)))
+		return "size and form"
 	case 2:
-		return "header", one("alg RS256, ES256, ES384 or ES512, and a kid", want.header(came))
+		return "header"
 	case 3:
-		return "issuer", one("iss "+want.issuers(), quote(get(came.payload, "iss")))
+		return "issuer"
 	case 4:
-		return "key", one(want.keys(), "kid "+quoteOrNone(get(came.header, "kid")))
+		return "key"
 	case 5:
-		return "signature", one("made with that key", "it is")
-	case 6:
-		return "one reading", one("the claims are the bytes that are signed", "they are")
+		return "signature"
 	case 7:
-		return "audience, times", want.registered(came)
+		return "audience, times"
 	case 8:
-		return "identity", one("one service account, in kubernetes.io and sub", quote(get(came.payload, "sub")))
+		return "identity"
 	default:
-		return "policy", want.policy(came)
+		return "policy"
 	}
 }
 
-func one(want, got string) []check { return []check{{want, got}} }
-
-func quoteOrNone(text string) string {
-	if text == "" {
-		return "none"
+// passed returns what a rule expects, and what a token that passes it has
+// brought.
+func (want expectations) passed(number int, token string, came claimed) []check {
+	switch number {
+	case 1:
+		return one(fmt.Sprintf("at most %d bytes, three segments", jws.MaxSize), fmt.Sprintf("%d bytes, three segments of base64url", len(token)))
+	case 2:
+		return one("alg RS256, ES256, ES384 or ES512, and a kid", "alg "+quotedOrNone(came.header.get("alg"))+", kid "+quotedOrNone(came.header.get("kid")))
+	case 3:
+		return one("iss "+want.issuers(), quoted(came.payload.get("iss")))
+	case 4:
+		return one(want.keys(), "known, and for "+quotedOrNone(came.header.get("alg")))
+	case 5:
+		return one("made with that key", "made with that key")
+	case 7:
+		return want.registered(came.payload)
+	case 8:
+		return one("one service account, in kubernetes.io and sub", quoted(came.payload.get("sub")))
+	default:
+		return want.policy(came.payload)
 	}
-	return quote(text)
 }
 
-func (want expectations) header(came claimed) string {
-	return "alg " + quote(get(came.header, "alg")) + ", kid " + quoteOrNone(get(came.header, "kid"))
+func one(want, got string) []check { return []check{{pass, want, got}} }
+
+// failed are the checks of the rule that refused.
+func (want expectations) failed(first fault, came claimed) []check {
+	if first.rule == claimsRule {
+		if checks := want.registered(came.payload); hasFailed(checks) {
+			return checks
+		}
+	}
+	return []check{{fail, first.want, first.got}}
+}
+
+func hasFailed(checks []check) bool {
+	for _, c := range checks {
+		if c.verdict == fail {
+			return true
+		}
+	}
+	return false
 }
 
 func (want expectations) issuers() string {
 	if want.flags.issuer == "" {
 		return "of this cluster"
 	}
-	return quoteAll(append([]string{want.flags.issuer}, want.flags.formerIssuers...))
+	return quote.List(append([]string{want.flags.issuer}, want.flags.formerIssuers...))
 }
 
 func (want expectations) keys() string {
 	if len(want.keyIDs) == 0 {
-		return "a key of the issuer, fit for alg"
+		return "the kid of a key of the cluster"
 	}
-	return fmt.Sprintf("the kid of one of %d keys, fit for alg", len(want.keyIDs))
+	return "the kid of a key of the cluster: " + quote.List(want.keyIDs)
 }
 
-// registered are the checks of rule 7, in its order.
-func (want expectations) registered(came claimed) []check {
-	now, leeway := want.now, want.leeway()
-	date := func(name string) string {
-		when, ok := parseDate(get(came.payload, name))
-		if !ok {
-			return name + " none"
-		}
-		return name + " " + showDate(when, now)
-	}
-	latest := "no later than " + now.Add(leeway).UTC().Format(time.RFC3339)
-	earliest := "after " + now.Add(-leeway).UTC().Format(time.RFC3339)
-	checks := []check{
-		{"aud " + quoteAll(want.flags.audiences), quoteAll(elements(came.payload, "aud"))},
-		{"exp " + earliest, date("exp")},
-		{"nbf " + latest, date("nbf")},
-		{"iat " + latest, date("iat")},
-	}
-	if get(came.payload, warnAfter) != "" && !want.flags.acceptExtended {
-		checks = append(checks, check{"warnafter " + earliest, strings.TrimPrefix(date(warnAfter), "kubernetes.io.")})
-	}
-	return append(checks, check{want.lifetime(), want.lived(came)})
-}
-
-const warnAfter = "kubernetes.io.warnafter"
-
-// leeway is the one in effect, by the convention of kubejwt.Config.
-func (want expectations) leeway() time.Duration {
-	if want.flags.leeway == 0 {
-		return time.Minute
-	}
-	return max(want.flags.leeway, 0)
-}
-
-func (want expectations) lifetime() string {
-	switch most := want.flags.maxLifetime; {
-	case most < 0:
-		return "any lifetime"
-	case most == 0:
-		return "a lifetime of at most 24 h"
-	default:
-		return "a lifetime of at most " + showSeconds(int64(most/time.Second))
-	}
-}
-
-func (want expectations) lived(came claimed) string {
-	start, _ := parseDate(get(came.payload, "iat"))
-	end, ok := parseDate(get(came.payload, "exp"))
-	if warn, has := parseDate(get(came.payload, warnAfter)); has && !want.flags.acceptExtended && warn.Before(end) {
-		end = warn
-	}
-	if !ok {
-		return "none"
-	}
-	return showSeconds(end.Unix() - start.Unix())
-}
-
-func (want expectations) policy(came claimed) []check {
-	account := get(came.payload, "kubernetes.io.namespace") + "/" + get(came.payload, "kubernetes.io.serviceaccount.name")
-	expected := "a service account of " + quoteAll(want.flags.accounts())
+func (want expectations) policy(payload part) []check {
+	account := payload.get("kubernetes.io.namespace") + "/" + payload.get("kubernetes.io.serviceaccount.name")
+	expected := "a service account of " + quote.List(want.flags.accounts())
 	if len(want.flags.serviceAccounts) == 0 {
 		expected = "any service account: no -service-account given"
 	}
-	checks := one(expected, quote(account))
+	checks := one(expected, quoted(account))
 	if want.flags.requirePod {
-		checks = append(checks, check{"bound to a pod", quoteOrNone(get(came.payload, "kubernetes.io.pod.name"))})
+		checks = append(checks, check{pass, "bound to a pod", "pod " + quotedOrNone(payload.get("kubernetes.io.pod.name"))})
 	}
 	return checks
 }
 
-func (want expectations) notes() []string {
+func (want expectations) notes(in input) []string {
 	var notes []string
+	if in.taken != "" {
+		notes = append(notes, "The token did not come alone: "+in.taken+". A service takes it alone.")
+	}
 	if want.flags.at != "" {
 		notes = append(notes, "Judged as of "+want.now.UTC().Format(time.RFC3339)+", with the keys of today.")
 	}
 	for _, audience := range want.flags.audiences {
 		if audience == want.flags.issuer {
-			notes = append(notes, "The audience is the cluster's issuer: such tokens are good for the API server too. Give the service a name of its own.")
+			notes = append(notes, "The audience is the cluster's issuer: whoever steals such a token from the service can use it against the API server. Give the service a name of its own.")
 		}
 	}
 	return notes
 }
-
-// until is when an accepted token ends.
-func (e *explanation) until() string { return showDate(e.claims.Expiry, e.now) }
-
-func (r rule) label() string { return strconv.Itoa(r.number) + "  " + r.name }

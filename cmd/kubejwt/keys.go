@@ -12,6 +12,7 @@ import (
 // trust is the flags that say whose tokens are good and where the keys are.
 // verify and serve have them in common.
 type trust struct {
+	verb            string // whose flags they are
 	issuer          string
 	formerIssuers   list
 	audiences       list
@@ -28,6 +29,7 @@ type trust struct {
 }
 
 func (t *trust) define(flags *flag.FlagSet) {
+	t.verb = flags.Name()
 	flags.StringVar(&t.issuer, "issuer", "", "the `iss` that tokens must have: the API server's --service-account-issuer.\nRequired, but with -in-cluster, which learns it. Where no other flag says where the\nkeys are, they are found through its discovery document")
 	flags.Var(&t.formerIssuers, "former-issuer", "an older `iss` of this same cluster (repeatable)")
 	flags.Var(&t.audiences, "audience", "a `name` of the service: a token must name one of them in aud. Required (repeatable)")
@@ -85,26 +87,32 @@ func (t *trust) verifier(config kubejwt.Config) (*kubejwt.Verifier, error) {
 	}
 	v, err := build(config)
 	if errors.Is(err, kubejwt.ErrNotInCluster) {
-		return nil, usagef("-in-cluster: %s: this is for a process in a pod", inFlags(err.Error()))
+		return nil, usagef("-in-cluster: %s: this is for a process in a pod", inFlags(t.verb, err.Error()))
 	}
 	if err != nil {
-		return nil, &usageError{inFlags(err.Error())}
+		return nil, &usageError{inFlags(t.verb, err.Error())}
 	}
 	return v, nil
 }
 
 const maxKeyFile = 1<<20 + 1 // a byte over what the library takes, so that it says so
 
+// errKeyFile is the error of a -key-file that gives no keys.
+var errKeyFile = errors.New("-key-file")
+
 // readKeys reads a key file. Where that fails there are no keys, as where they
 // can't be fetched.
 func readKeys(path string) (kubejwt.PublicKeys, error) {
 	data, err := readFile(path, maxKeyFile)
 	if err != nil {
-		return nil, fmt.Errorf("%w: -key-file: %w", kubejwt.ErrKeysUnavailable, err)
+		return nil, fmt.Errorf("%w: %w: %w", kubejwt.ErrKeysUnavailable, errKeyFile, err)
 	}
 	keys, err := kubejwt.ParsePublicKeys(data)
 	if err != nil {
-		return nil, fmt.Errorf("%w: -key-file %s: %s", kubejwt.ErrKeysUnavailable, path, inFlags(err.Error()))
+		return nil, fmt.Errorf("%w: %w %s: %s", kubejwt.ErrKeysUnavailable, errKeyFile, path, inFlags("", err.Error()))
 	}
 	return keys, nil
 }
+
+// close removes what the trust left behind.
+func (t *trust) close() {}

@@ -86,6 +86,7 @@ func usagef(format string, args ...any) error {
 }
 
 func run(ctx context.Context, p process, args []string) int {
+	p.stdout, p.stderr = newScreen(p.stdout), newScreen(p.stderr)
 	if len(args) == 0 {
 		printOverview(p.stderr)
 		return exitUsage
@@ -106,7 +107,7 @@ func run(ctx context.Context, p process, args []string) int {
 			return v.exit(ctx, p, args)
 		}
 	}
-	fmt.Fprintf(p.stderr, "kubejwt: there is no verb %s: want verify, serve, call or version; see: kubejwt help\n", quote(name))
+	fmt.Fprintf(p.stderr, "kubejwt: there is no verb %s: want verify, serve, call or version; see: kubejwt help\n", quoted(name))
 	return exitUsage
 }
 
@@ -126,13 +127,14 @@ func (v verb) exit(ctx context.Context, p process, args []string) int {
 	case errors.Is(err, errNoKeys):
 		return exitNoKeys
 	case isUsage:
-		fmt.Fprintf(p.stderr, "kubejwt %s: %s\nsee: kubejwt help %s\n", v.name, withhold(usage.text), v.name)
+		complain(p.stderr, v.name, usage.text)
+		fmt.Fprintf(p.stderr, "see: kubejwt help %s\n", v.name)
 		return exitUsage
 	case errors.Is(err, kubejwt.ErrKeysUnavailable):
-		fmt.Fprintf(p.stderr, "kubejwt %s: %s\n", v.name, withhold(inFlags(err.Error())))
+		complain(p.stderr, v.name, inFlags(v.name, err.Error()))
 		return exitNoKeys
 	default:
-		fmt.Fprintf(p.stderr, "kubejwt %s: %s\n", v.name, withhold(inFlags(err.Error())))
+		complain(p.stderr, v.name, inFlags(v.name, err.Error()))
 		return exitRefused
 	}
 }

@@ -56,7 +56,7 @@ func setFromEnvironment(flags *flag.FlagSet, environ []string) error {
 		case f == nil && isServiceLink(rest):
 			continue
 		case f == nil:
-			return usagef("the environment has %s, and there is no such flag", quote(name))
+			return usagef("the environment has %s, and there is no such flag", quoted(name))
 		case given[f.Name]:
 			continue
 		}
@@ -66,7 +66,7 @@ func setFromEnvironment(flags *flag.FlagSet, environ []string) error {
 		}
 		for _, one := range values {
 			if err := flags.Set(f.Name, one); err != nil {
-				return usagef("%s: %s: %v", name, quote(one), err)
+				return usagef("%s: %s: %v", name, quoted(one), err)
 			}
 		}
 	}

@@ -106,7 +106,7 @@ func runServe(ctx context.Context, p process, flags *flag.FlagSet, args []string
 		return err
 	}
 	if len(rest) > 0 {
-		return usagef("it takes no arguments, and got %s", quote(rest[0]))
+		return usagef("it takes no arguments, and got %s", quoted(rest[0]))
 	}
 	if err := errors.Join(setFromEnvironment(flags, p.environ), refuseTokens(flags)); err != nil {
 		return err
@@ -134,7 +134,7 @@ func (f *serveFlags) logger(p process) (*slog.Logger, error) {
 	case "json":
 		return slog.New(slog.NewJSONHandler(p.stderr, options)), nil
 	default:
-		return nil, usagef("-log-format %s: want text or json", quote(f.logFormat))
+		return nil, usagef("-log-format %s: want text or json", quoted(f.logFormat))
 	}
 }
 
@@ -145,12 +145,12 @@ func (f *serveFlags) build(logger *slog.Logger) (*kubejwt.Verifier, error) {
 	}
 	for _, audience := range f.audiences {
 		if !isHeaderText(audience) {
-			return nil, usagef("-audience %s: it has to fit into a header: printable ASCII", quote(audience))
+			return nil, usagef("-audience %s: it has to fit into a header: printable ASCII", quoted(audience))
 		}
 	}
 	for name, address := range map[string]string{"-listen": f.listen, "-debug-listen": f.debugListen} {
 		if _, _, err := net.SplitHostPort(address); err != nil && (name == "-listen" || address != "off") {
-			return nil, usagef("%s %s: want an address as 127.0.0.1:8080", name, quote(address))
+			return nil, usagef("%s %s: want an address as 127.0.0.1:8080", name, quoted(address))
 		}
 	}
 	if len(f.policies) == 0 {

@@ -383,7 +383,7 @@ func TestCall(t *testing.T) {
 		return kubejwtWith(t, "", append([]string{"call", server.URL + path, "-token-file", tokenFile, "-ca-file", caFile}, more...)...)
 	}
 	r := call("/data")
-	r.mustSay(t, exitOK, "200 OK\nthe data", "the first 65536 bytes")
+	r.mustSay(t, exitOK, "200 OK\n  the data", "the first 65536 bytes")
 	if strings.Contains(r.out, "\x1b") {
 		t.Error("an escape sequence is printed")
 	}

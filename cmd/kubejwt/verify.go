@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/kubejwt/kubejwt"
@@ -83,24 +82,31 @@ func runVerify(ctx context.Context, p process, flags *flag.FlagSet, args []strin
 	if err != nil {
 		return err
 	}
-	token, err := f.token(p, args)
+	in, err := givenToken(p, f.tokenFile, args)
 	if err != nil {
 		return err
 	}
-	v, err := f.build(now)
-	if err != nil {
+	defer f.trust.close()
+	logged := new(logLines)
+	want := expectations{flags: &f, now: now}
+	var claims kubejwt.Claims
+	v, err := f.build(now, logged)
+	if err == nil {
+		claims, err = v.Verify(ctx, in.token)
+		want.keyIDs = v.Stats().KeyIDs
+	} else if !errors.Is(err, kubejwt.ErrKeysUnavailable) {
 		return err
 	}
-	claims, verdict := v.Verify(ctx, token)
-	e := explain(token, claims, verdict, expectations{&f, now, v.Stats().KeyIDs})
-	print := e.printTable
+	e := explain(in, claims, err, want)
+	e.log = logged.besides(err)
+	print := e.print
 	if f.json {
 		print = e.printJSON
 	}
 	if err := print(p); err != nil {
 		return err
 	}
-	return e.exit(verdict)
+	return e.exit()
 }
 
 func (f *verifyFlags) now() (time.Time, error) {
@@ -109,22 +115,22 @@ func (f *verifyFlags) now() (time.Time, error) {
 	}
 	now, err := time.Parse(time.RFC3339, f.at)
 	if err != nil {
-		return time.Time{}, usagef("-at %s: want a time as RFC 3339 writes it, for instance 2026-11-22T08:15:00Z", quote(f.at))
+		return time.Time{}, usagef("-at %s: want a time as RFC 3339 writes it, for instance 2026-11-22T08:15:00Z", quoted(f.at))
 	}
 	return now, nil
 }
 
-// token reads the token from where the flags say, trimmed.
-func (f *verifyFlags) token(p process, args []string) (string, error) {
+// givenToken reads a token from where the flags say.
+func givenToken(p process, file string, args []string) (input, error) {
 	var data []byte
 	var err error
 	switch {
 	case len(args) > 1:
-		return "", usagef("%d arguments: want one token at most", len(args))
-	case f.tokenFile != "" && len(args) > 0:
-		return "", usagef("a token as an argument and -token-file: want one of them")
-	case f.tokenFile != "":
-		data, err = readFile(f.tokenFile, maxTokenFile)
+		return input{}, usagef("%d arguments: want one token at most", len(args))
+	case file != "" && len(args) > 0:
+		return input{}, usagef("a token as an argument and -token-file: want one of them")
+	case file != "":
+		data, err = readFile(file, maxTokenFile)
 	case len(args) == 1 && args[0] != "-":
 		data = []byte(args[0])
 	default:
@@ -134,13 +140,13 @@ func (f *verifyFlags) token(p process, args []string) (string, error) {
 		data, err = readAtMost(p.stdin, maxTokenFile)
 	}
 	if err != nil {
-		return "", usagef("the token can't be read: %v", err)
+		return input{}, usagef("the token can't be read: %v", err)
 	}
-	token := strings.TrimSpace(string(data))
-	if token == "" {
-		return "", usagef("there is no token: give it as an argument, in -token-file or on standard input")
+	in := readInput(data)
+	if in.token == "" {
+		return input{}, usagef("there is no token: give it as an argument, in -token-file or on standard input")
 	}
-	return token, nil
+	return in, nil
 }
 
 func readFile(path string, size int64) ([]byte, error) {
@@ -153,10 +159,10 @@ func readFile(path string, size int64) ([]byte, error) {
 }
 
 // build makes the Verifier for this one token.
-func (f *verifyFlags) build(now time.Time) (*kubejwt.Verifier, error) {
+func (f *verifyFlags) build(now time.Time, logged *logLines) (*kubejwt.Verifier, error) {
 	config := f.config()
 	config.Now = func() time.Time { return now }
-	config.Logger = slog.New(slog.DiscardHandler) // what it would tell is in the verdict
+	config.Logger = slog.New(logged)
 	config.CacheSize = -1
 	config.ServiceAccounts = f.accounts()
 	if f.keyFile == "" {
@@ -179,11 +185,11 @@ func (f *verifyFlags) accounts() []string {
 }
 
 // exit turns the verdict, which has been told, into that of the command.
-func (e *explanation) exit(verdict error) error {
-	switch {
-	case verdict == nil:
+func (e *explanation) exit() error {
+	switch e.verdict {
+	case "accepted":
 		return nil
-	case errors.Is(verdict, kubejwt.ErrKeysUnavailable):
+	case "keys_unavailable":
 		return errNoKeys
 	default:
 		return errRefused

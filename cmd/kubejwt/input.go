@@ -1,0 +1,316 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/kubejwt/kubejwt/internal/jws"
+)
+
+// An input is what somebody gave for a token. People have it quoted, encoded
+// once more, inside the document that it came in. Where that can mean one token
+// only, it is taken; the library gets it alone, and is as strict as ever.
+type input struct {
+	token string // for the library: the token, or all of the input if none could be taken
+	taken string // how the token was taken; "" if it came alone
+	is    string // what the input is, if no token could be taken; quotes none of it
+	toDo  string // how to get at the token then
+}
+
+// readInput takes the token out of data, or says what data is.
+func readInput(data []byte) input {
+	text, encoding := toUTF8(data)
+	text = strings.TrimFunc(text, isBlank)
+	if isToken(text) {
+		return input{token: text, taken: encoding}
+	}
+	if cutOff.MatchString(text) {
+		return input{token: text, is: "a token that was cut off: it ends in three dots", toDo: "copy the whole token, or pipe it: " + pipeCommand}
+	}
+	found := findTokens(text, 0)
+	if len(found) == 0 {
+		is, toDo := describe(data, text)
+		return input{token: text, is: is, toDo: toDo}
+	}
+	if len(found) > 1 {
+		return input{
+			token: text,
+			is:    fmt.Sprintf("%d different tokens", len(found)),
+			toDo:  "give one of them, alone; for tokens on a line each: head -n 1 FILE | kubejwt verify ...",
+		}
+	}
+	taken := "it was taken out of " + found[0].wrapping(text)
+	if encoding != "" {
+		taken = encoding + ", and " + taken
+	}
+	return input{token: found[0].token, taken: taken}
+}
+
+const pipeCommand = "kubectl create token NAME -n NAMESPACE --audience AUDIENCE | kubejwt verify ..."
+
+// What a token, and pieces of text with one, look like.
+var (
+	alone   = regexp.MustCompile(`^eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$`)
+	inside  = regexp.MustCompile(`eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+`)
+	encoded = regexp.MustCompile(`(?:ZXlK|WlhsS)[A-Za-z0-9+/_-]{40,}=*`)
+	folded  = regexp.MustCompile(`(?:eyJ|ZXlK|WlhsS)[A-Za-z0-9+/_.=-]*(?:\\?\r?\n[ \t>]*[A-Za-z0-9+/_.=-]+)+`)
+	cutOff  = regexp.MustCompile(`(?:^|[^A-Za-z0-9])eyJ[A-Za-z0-9_.-]*?(?:\.\.\.|…)["']?$`)
+)
+
+func isToken(text string) bool { return alone.MatchString(text) }
+
+func isBlank(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' || r == '\u200b' }
+
+// toUTF8 takes off a byte order mark, and decodes the UTF-16 of PowerShell.
+func toUTF8(data []byte) (text, encoding string) {
+	var order binary.ByteOrder
+	switch {
+	case strings.HasPrefix(string(data), "\xef\xbb\xbf"):
+		return string(data[3:]), "a byte order mark stood before it, and was taken off"
+	case strings.HasPrefix(string(data), "\xff\xfe"), len(data) > 3 && data[0] != 0 && data[1] == 0 && data[3] == 0:
+		order = binary.LittleEndian
+	case strings.HasPrefix(string(data), "\xfe\xff"), len(data) > 3 && data[0] == 0 && data[1] != 0 && data[2] == 0:
+		order = binary.BigEndian
+	default:
+		return string(data), ""
+	}
+	units := make([]uint16, len(data)/2)
+	for i := range units {
+		units[i] = order.Uint16(data[2*i:])
+	}
+	return strings.TrimPrefix(string(utf16.Decode(units)), "\ufeff"), "it was in UTF-16, as PowerShell writes files, and was decoded (Out-File -Encoding ascii writes it plainly)"
+}
+
+// foundToken is a token in a text.
+type foundToken struct {
+	token   string
+	raw     string // how it stood there
+	decoded int    // how often base64 was decoded
+	lines   int    // that it was folded over; 0: one
+}
+
+const maxDecoded = 3 // times base64
+
+// findTokens returns the different tokens of a text.
+func findTokens(text string, depth int) []foundToken {
+	var all []foundToken
+	add := func(found ...foundToken) {
+		for _, f := range found {
+			if !slices.ContainsFunc(all, func(other foundToken) bool { return other.token == f.token }) {
+				all = append(all, f)
+			}
+		}
+	}
+	for _, raw := range folded.FindAllString(text, -1) {
+		if joined, lines, ok := unfold(raw); ok {
+			text = strings.ReplaceAll(text, raw, " ")
+			for _, f := range findTokens(joined, depth) {
+				f.raw, f.lines = raw, lines
+				add(f)
+			}
+		}
+	}
+	for _, at := range inside.FindAllStringIndex(text, -1) {
+		if standsAlone(text, at[0], at[1]) {
+			add(foundToken{token: text[at[0]:at[1]], raw: text[at[0]:at[1]]})
+		}
+	}
+	if depth == maxDecoded {
+		return all
+	}
+	for _, raw := range encoded.FindAllString(text, -1) {
+		for _, f := range findTokens(decode64(raw), depth+1) {
+			f.raw = raw
+			f.decoded++
+			add(f)
+		}
+	}
+	return all
+}
+
+// standsAlone reports whether what stands beside text[from:to] ends a token.
+func standsAlone(text string, from, to int) bool {
+	before, _ := utf8.DecodeLastRuneInString(text[:from])
+	after, _ := utf8.DecodeRuneInString(text[to:])
+	const part = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+	return (from == 0 || !strings.ContainsRune(part+".+/", before)) && (to == len(text) || !strings.ContainsRune(part+".+/=…", after))
+}
+
+// maxFold is the width over which a line is no folded one: no token whole is as
+// short.
+const maxFold = 200
+
+// unfold joins the lines of one token. All of them are as long as the second,
+// but the first, before which something may stand, and the last.
+func unfold(raw string) (joined string, lines int, ok bool) {
+	parts := strings.FieldsFunc(raw, func(r rune) bool { return strings.ContainsRune("\\\r\n \t>", r) })
+	if isToken(parts[0]) {
+		return "", 0, false
+	}
+	longest := 0
+	for _, part := range parts {
+		longest = max(longest, len(part))
+	}
+	for _, part := range parts[1 : len(parts)-1] {
+		if len(part) != longest {
+			return "", 0, false
+		}
+	}
+	return strings.Join(parts, ""), len(parts), longest <= maxFold
+}
+
+// decode64 decodes any of the four kinds of base64, "" if it is none.
+func decode64(raw string) string {
+	raw = strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(raw, "="))
+	data, err := base64.RawStdEncoding.DecodeString(raw)
+	if err != nil {
+		return ""
+	}
+	return string(data)
+}
+
+// wrapping says what the token was taken out of.
+func (f foundToken) wrapping(text string) string {
+	var layers []string
+	if f.lines > 1 {
+		layers = append(layers, fmt.Sprintf("%d lines, joined", f.lines))
+	}
+	if f.decoded == 1 {
+		layers = append(layers, "base64 (base64 -d decodes it; a Secret has its data so)")
+	}
+	if f.decoded > 1 {
+		layers = append(layers, fmt.Sprintf("base64, decoded %d times (base64 -d | base64 -d)", f.decoded))
+	}
+	before, after, _ := strings.Cut(text, f.raw)
+	if around := nameWrapping(text, strings.TrimSpace(before), strings.TrimSpace(after)); around != "" {
+		layers = append(layers, around)
+	}
+	return strings.Join(layers, ", and ")
+}
+
+var (
+	bearer     = regexp.MustCompile(`(?i)\bbearer["']?$`)
+	assignment = regexp.MustCompile(`(?i)^(?:export |set |declare -x |\$env:|\$)?[A-Za-z_][A-Za-z0-9_]* ?=\s*["']?$`)
+)
+
+// nameWrapping names what stands before and after a token.
+func nameWrapping(text, before, after string) string {
+	rest := strings.Trim(before+after, "\"'`“”‘’,;")
+	switch {
+	case before == "" && after == "":
+		return ""
+	case strings.HasPrefix(text, "{"):
+		return documentName(text)
+	case rest == "":
+		return "quotes"
+	case bearer.MatchString(before):
+		return "an Authorization header: it is what follows Bearer"
+	case assignment.MatchString(before):
+		return "an assignment: it is what follows ="
+	case strings.HasSuffix(strings.ToLower(rest), "token:"):
+		return "a line that begins with token:"
+	default:
+		return fmt.Sprintf("a text that has %d more characters", utf8.RuneCountInString(before+after))
+	}
+}
+
+// documentName names a JSON document that has a token, and how to get at it.
+func documentName(text string) string {
+	var document struct{ Kind string }
+	if json.Unmarshal([]byte(text), &document) != nil {
+		return "JSON"
+	}
+	switch document.Kind {
+	case "TokenRequest":
+		return "a TokenRequest (jq -r .status.token)"
+	case "ExecCredential":
+		return "an ExecCredential (jq -r .status.token)"
+	case "TokenReview":
+		return "a TokenReview (jq -r .spec.token)"
+	case "Secret":
+		return "a Secret (jq -r .data.token | base64 -d)"
+	case "Config":
+		return "a kubeconfig"
+	default:
+		return "a JSON document"
+	}
+}
+
+// describe says what an input is that no token could be taken out of. It quotes
+// nothing of it: it may be a password.
+func describe(data []byte, text string) (is, toDo string) {
+	const whole = "give the whole token: " + pipeCommand
+	size := fmt.Sprintf(" (%d bytes)", len(data))
+	switch {
+	case len(data) > 64*jws.MaxSize, len(text) > jws.MaxSize && isCompact(text):
+		return "", "" // the library says enough
+	case strings.HasPrefix(text, "{"):
+		return describeJSON(text) + size, whole
+	case strings.Contains(text, "PRIVATE KEY-----"):
+		return "a private key" + size, "keep it to itself: kubejwt needs public keys alone, with -key-file, and here a token"
+	case strings.Contains(text, "-----BEGIN"):
+		return "PEM" + size, "give public keys with -key-file, and here a token: " + pipeCommand
+	case strings.HasPrefix(text, "sha256~"):
+		return "an OAuth token of OpenShift" + size, "such a token is no JWT, and means something to its API server alone"
+	case strings.HasPrefix(text, "k8s-aws-v1."):
+		return "a token of aws eks get-token" + size, "it is a signed request of an IAM identity; a service account has tokens of its own: " + pipeCommand
+	case regexp.MustCompile(`^[a-z0-9]{6}\.[a-z0-9]{16}$`).MatchString(text):
+		return "a bootstrap token" + size, "such a token joins nodes to a cluster; a service account has tokens of its own: " + pipeCommand
+	case strings.HasPrefix(text, "/"), strings.HasPrefix(text, "./"):
+		return "the path of a file, by its look" + size, "give it with -token-file"
+	case isCompact(text):
+		return describeCompact(text) + size, whole
+	case !utf8.ValidString(text), strings.IndexFunc(text, func(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) }) >= 0:
+		return "binary data" + size, whole
+	default:
+		return "text without a token in it" + size, whole
+	}
+}
+
+// isCompact reports whether text has no other characters than a token.
+func isCompact(text string) bool { return regexp.MustCompile(`^[A-Za-z0-9_.=+/-]*$`).MatchString(text) }
+
+func describeCompact(text string) string {
+	segments := strings.Split(text, ".")
+	switch {
+	case strings.ContainsAny(text, "=+/") && len(segments) == 3:
+		return "three parts in base64 with padding, + or /: a token is base64url"
+	case len(segments) == 1 && readPart(text).object != nil:
+		return "one part of a token, its header or payload"
+	case len(segments) == 1:
+		return "one piece without a dot: a signature alone, a part of a token, or no token at all"
+	case len(segments) == 2:
+		return "two parts of a token, without the signature"
+	case len(segments) == 3 && segments[2] == "":
+		return "an unsigned token, with nothing after its second dot"
+	case len(segments) == 5:
+		return "five parts, as encrypted tokens have: Kubernetes encrypts none"
+	case len(segments) == 3:
+		return "three parts, of which the first is not the header of a token"
+	default:
+		return fmt.Sprintf("%d parts, where a token has three", len(segments))
+	}
+}
+
+func describeJSON(text string) string {
+	var document map[string]json.RawMessage
+	if json.Unmarshal([]byte(text), &document) != nil {
+		return "damaged JSON without a token in it"
+	}
+	switch {
+	case document["keys"] != nil:
+		return "a key set, which is for -key-file"
+	case document["alg"] != nil, document["iss"] != nil:
+		return "the decoded header or payload of a token"
+	default:
+		return "a JSON document without a token in it"
+	}
+}

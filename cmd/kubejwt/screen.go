@@ -1,0 +1,155 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"unicode/utf8"
+)
+
+// A screen is a stream that the command prints to. It is the one way out: a
+// terminal acts on escape sequences, and a reader is deceived by letters that
+// look like others or run from right to left, so whatever is written leaves as
+// printable ASCII, line breaks and tabs. Only the marks and colours of a
+// styled text are added after that.
+type screen struct{ to io.Writer }
+
+// newScreen returns to, or a screen on it.
+func newScreen(to io.Writer) *screen {
+	if s, ok := to.(*screen); ok {
+		return s
+	}
+	return &screen{to}
+}
+
+func (s *screen) Write(data []byte) (int, error) {
+	if _, err := io.WriteString(s.to, toASCII(string(data))); err != nil {
+		return 0, err
+	}
+	return len(data), nil
+}
+
+// toASCII spells everything but printable ASCII, line breaks and tabs as JSON
+// spells it in strings, so that JSON stays what it was.
+func toASCII(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case r == '\n', r == '\t', ' ' <= r && r <= '~':
+			b.WriteRune(r)
+		case r > 0xffff:
+			r -= 0x10000
+			fmt.Fprintf(&b, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
+}
+
+// maxMessage bounds a message, whatever path or URL is in it.
+const maxMessage = 2000
+
+// complain prints a message on a line of its own: a line break in it, of a
+// file name for instance, would let it pass for two.
+func complain(to io.Writer, verb, text string) {
+	text = strings.NewReplacer("\r\n", "; ", "\n", "; ", "\t", " ").Replace(withhold(text))
+	if len(text) > maxMessage {
+		text = text[:maxMessage] + "..."
+	}
+	fmt.Fprintf(newScreen(to), "kubejwt %s: %s\n", verb, text)
+}
+
+// A style is how a piece of text looks on a terminal with colours.
+type style int
+
+const (
+	plain style = iota
+	bold
+	faint
+	good
+	bad
+	passMark // these three are a mark each, whatever their text
+	failMark
+	openMark
+)
+
+// A span is a piece of text of one style.
+type span struct {
+	style style
+	text  string
+}
+
+// palette is the colours of a terminal, or none. They are those that are
+// readable on light and on dark ground: bright black, the usual grey, is not.
+type palette struct{ good, bad, bold, faint, off string }
+
+func newPalette(p process) palette {
+	if !isTerminal(p.stdout) || p.getenv("NO_COLOR") != "" {
+		return palette{}
+	}
+	return palette{good: "\x1b[32m", bad: "\x1b[31m", bold: "\x1b[1m", faint: "\x1b[2m", off: "\x1b[0m"}
+}
+
+// printStyled prints lines of spans.
+func (s *screen) printStyled(lines [][]span, colours palette) error {
+	var b strings.Builder
+	for _, line := range lines {
+		for _, piece := range line {
+			b.WriteString(colours.paint(piece))
+		}
+		b.WriteByte('\n')
+	}
+	_, err := io.WriteString(s.to, b.String())
+	return err
+}
+
+// paint is the one place that writes more than ASCII, none of it from outside.
+func (c palette) paint(s span) string {
+	colour, text := "", strings.ReplaceAll(toASCII(s.text), "\n", " ")
+	switch s.style {
+	case bold:
+		colour = c.bold
+	case faint:
+		colour = c.faint
+	case good:
+		colour = c.bold + c.good
+	case bad:
+		colour = c.bold + c.bad
+	case passMark:
+		colour, text = c.good, "✓"
+	case failMark:
+		colour, text = c.bad, "✗"
+	case openMark:
+		colour, text = c.faint, "·"
+	}
+	if colour == "" || text == "" {
+		return text
+	}
+	return colour + text + c.off
+}
+
+// width is that of a span on the screen.
+func (s span) width() int {
+	if s.style >= passMark {
+		return 1
+	}
+	return utf8.RuneCountInString(toASCII(s.text))
+}
+
+func isTerminal(stream any) bool {
+	if s, ok := stream.(*screen); ok {
+		stream = s.to
+	}
+	file, ok := stream.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull) // a device, and nobody reads it
+	return err != nil || !os.SameFile(info, null)
+}
