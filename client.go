@@ -115,9 +115,10 @@ func parseTokenFile(data []byte) (mountedToken, error) {
 //		Origin: "https://data-store.prod.svc",
 //	}}
 //
-// A request to another origin is an error that names both, unless a redirect
-// led there: then it passes without the token. A request that has an
-// Authorization header already is an error. It is safe for concurrent use by
+// A request to another origin, or with a Host of another origin, is an error that
+// names both. If a redirect led to another origin, the request passes without the
+// token, and so do all that follow it. A request that has an Authorization header
+// already is an error. It is safe for concurrent use by
 // multiple goroutines if Source and Base are.
 type Transport struct {
 	Source oauth2.TokenSource // of the token, usually TokenFile
@@ -147,7 +148,7 @@ func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 }
 
 // authorize returns a copy of request with the token, or request itself if a
-// redirect leads elsewhere.
+// redirect led elsewhere.
 func (t *Transport) authorize(request *http.Request) (*http.Request, error) {
 	if request.URL == nil {
 		return nil, errors.New("the request has no URL")
@@ -159,15 +160,11 @@ func (t *Transport) authorize(request *http.Request) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	to, err := origin.Of(request.URL)
-	switch {
-	case err == nil && to == home:
-	case request.Response != nil: // only a client that follows a redirect sets it
+	if wasRedirectedElsewhere(request, home) {
 		return request, nil
-	case err != nil:
-		return nil, fmt.Errorf("the token is for %s, and the request goes to %s: %w", home, quote.Value(request.URL.Host), err)
-	default:
-		return nil, fmt.Errorf("the token is for %s, and the request goes to %s", home, to)
+	}
+	if err := checkTarget(request, home); err != nil {
+		return nil, err
 	}
 	for name := range request.Header {
 		if strings.EqualFold(name, "Authorization") { // it is sent in any case of letters
@@ -187,6 +184,47 @@ func (t *Transport) authorize(request *http.Request) (*http.Request, error) {
 	}
 	token.SetAuthHeader(authorized)
 	return authorized, nil
+}
+
+// wasRedirectedElsewhere reports whether a redirect led to request, and it or one
+// before it led away from home. Whoever answered elsewhere chose method, path and
+// query of what follows, even if that is at home again.
+func wasRedirectedElsewhere(request *http.Request, home origin.Origin) bool {
+	if request.Response == nil { // only a client that follows a redirect sets it
+		return false
+	}
+	for request.Response != nil {
+		if at, err := origin.Of(request.URL); err != nil || at != home {
+			return true
+		}
+		if request = request.Response.Request; request == nil || request.URL == nil {
+			return true // nobody can tell
+		}
+	}
+	at, err := origin.Of(request.URL)
+	return err != nil || at != home
+}
+
+// checkTarget returns an error unless request goes to home, whatever decides that:
+// the URL's host to be dialled, and the host that is asked for there.
+func checkTarget(request *http.Request, home origin.Origin) error {
+	to, err := origin.Of(request.URL)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the token is for %s, and the request goes to %s: %w", home, quote.Value(request.URL.Host), err)
+	case to != home:
+		return fmt.Errorf("the token is for %s, and the request goes to %s", home, to)
+	case request.URL.Opaque != "":
+		return errors.New("the request's URL has an Opaque part, which may name another host")
+	case request.Host == "":
+		return nil
+	}
+	asked, err := origin.Of(&url.URL{Scheme: request.URL.Scheme, Host: request.Host})
+	if err != nil || asked != home {
+		return fmt.Errorf("the token is for %s, and the request asks there for the host %s (Request.Host)",
+			home, quote.Value(request.Host))
+	}
+	return nil
 }
 
 func parseOrigin(text string) (origin.Origin, error) {

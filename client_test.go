@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -125,6 +126,10 @@ func TestTransport(t *testing.T) {
 		{"a redirect to another origin", home.URL + "?to=" + foreign.URL, "foreign got ", ""},
 		{"a redirect to another origin with a password", home.URL + "?to=" + strings.Replace(foreign.URL, "://", "://u:p@", 1), "foreign got Basic dTpw", ""},
 		{"a redirect to the origin", home.URL + "?to=" + home.URL, "home got Bearer secret-token", ""},
+		{"two redirects to the origin", home.URL + "?to=" + url.QueryEscape(home.URL+"?to="+home.URL), "home got Bearer secret-token", ""},
+		{"a redirect elsewhere and back", home.URL + "?to=" + url.QueryEscape(foreign.URL+"?to="+home.URL), "home got ", ""},
+		{"a redirect elsewhere, back and on", home.URL + "?to=" +
+			url.QueryEscape(foreign.URL+"?to="+url.QueryEscape(home.URL+"?to="+home.URL)), "home got ", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			response, err := client.Get(tt.url)
@@ -146,6 +151,73 @@ func TestTransport(t *testing.T) {
 				t.Error("the request in the response has the token")
 			}
 		})
+	}
+}
+
+// Letters that only look like the origin's, or turn into them in lower case, are
+// another host to net/http.
+func TestTransportLookAlikes(t *testing.T) {
+	for _, host := range []string{"ap\u0130.shop.example", "ap%C4%B0.shop.example", "api.\u017fhop.example", "api。shop.example"} {
+		to := "http://" + host + "/"
+		var asked []string
+		base := roundTrip(func(r *http.Request) (*http.Response, error) {
+			asked = append(asked, r.URL.Host)
+			if r.Header.Get("Authorization") != "" && r.URL.Host != "api.shop.example" {
+				t.Errorf("%s got the token", r.URL.Host)
+			}
+			response := &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}
+			if len(asked) == 1 {
+				response.StatusCode, response.Header = http.StatusTemporaryRedirect, http.Header{"Location": {to}}
+			}
+			return response, nil
+		})
+		client := &http.Client{Transport: &kubejwt.Transport{Source: secret, Origin: "http://api.shop.example", Base: base}}
+		if _, err := client.Get("http://api.shop.example/"); err != nil || len(asked) != 2 {
+			t.Errorf("a redirect to %s: %v, asked %q", to, err, asked)
+		}
+		if _, err := client.Get(to); err == nil || len(asked) != 2 || !strings.Contains(err.Error(), "http://api.shop.example:80") {
+			t.Errorf("%s: %v, asked %q", to, err, asked)
+		}
+		other := &kubejwt.Transport{Source: secret, Origin: "http://" + host, Base: base}
+		if _, err := (&http.Client{Transport: other}).Get(to); err == nil || !strings.Contains(err.Error(), "Origin") {
+			t.Errorf("%s for an Origin: %v", host, err)
+		}
+	}
+}
+
+// A virtual host behind the same address is another service.
+func TestTransportHost(t *testing.T) {
+	for _, tt := range []struct {
+		host, opaque string
+		want         string // in the error; "" if there is none
+	}{
+		{"", "", ""},
+		{"a.example", "", ""},
+		{"A.EXAMPLE:443", "", ""},
+		{"b.example", "", `"b.example"`},
+		{"a.example:8443", "", `"a.example:8443"`},
+		{"\u00e0.example", "", `"\u00e0.example"`},
+		{"a.example\r\nX: y", "", `"a.example\r\nX: y"`},
+		{"", "//b.example/", "Opaque"},
+		{"", "https://b.example/", "Opaque"},
+	} {
+		sent := false
+		transport := &kubejwt.Transport{Source: secret, Origin: "https://a.example", Base: roundTrip(func(r *http.Request) (*http.Response, error) {
+			sent = r.Header.Get("Authorization") == "Bearer secret-token"
+			return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+		})}
+		request, err := http.NewRequest(http.MethodGet, "https://a.example/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Host, request.URL.Opaque = tt.host, tt.opaque
+		_, err = transport.RoundTrip(request)
+		if sent != (tt.want == "") || (err == nil) != sent {
+			t.Errorf("Host %q, Opaque %q: sent %v, %v", tt.host, tt.opaque, sent, err)
+		}
+		if err != nil && (!strings.Contains(err.Error(), tt.want) || tt.opaque == "" && !strings.Contains(err.Error(), "https://a.example:443")) {
+			t.Errorf("%v: want an error with %s", err, tt.want)
+		}
 	}
 }
 

@@ -68,13 +68,10 @@ func (r *remote) fetch(ctx context.Context, cause fetchCause) (fetched, error) {
 	return got, nil
 }
 
-// document returns the URL of the keys and the issuer. A plain refresh reads
-// the document only every few hours, and then returns "" for the issuer.
+// document returns the URL of the keys and the issuer, which is "" where the
+// document is not read.
 func (r *remote) document(ctx context.Context, cause fetchCause) (keysURL origin.URL, issuer string, err error) {
-	r.mu.Lock()
-	named, due := r.namedURL, r.documentDue
-	r.mu.Unlock()
-	if cause == causeRefresh && !named.IsZero() && time.Now().Before(due) {
+	if named, ok := r.lastDocument(cause); ok {
 		return named, "", nil
 	}
 	_, body, err := r.get(ctx, r.documentURL)
@@ -94,6 +91,20 @@ func (r *remote) document(ctx context.Context, cause fetchCause) (keysURL origin
 	r.namedURL = keysURL
 	r.documentDue = time.Now().Add(5*time.Hour + rand.N(2*time.Hour))
 	return keysURL, issuer, nil
+}
+
+// lastDocument returns the URL that the last document named, if that will do.
+// Outside a pod the document decides where the keys are: it is read with each
+// fetch, so that keys withdrawn by a new jwks_uri are gone as soon as others. In
+// a pod the API server has the keys at its own path: a plain refresh reads the
+// document every few hours.
+func (r *remote) lastDocument(cause fetchCause) (named origin.URL, ok bool) {
+	if !r.inPod || cause != causeRefresh {
+		return origin.URL{}, false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.namedURL, !r.namedURL.IsZero() && time.Now().Before(r.documentDue)
 }
 
 func (r *remote) parseDocument(body []byte) (keysURL origin.URL, issuer string, err error) {

@@ -88,47 +88,130 @@ func (s *keyServer) mustCopeWith(t *testing.T, odd oddAnswer) {
 	mustHoldNoSecret(t, err.Error(), errCold.Error(), logged.String())
 }
 
-// The document is read with the first fetch, after a failure and every 5 to 7
-// hours.
+// In a pod the document is read with the first fetch, after a failure and every
+// 5 to 7 hours; elsewhere with each fetch.
 func TestWhenTheDocumentIsRead(t *testing.T) {
+	t.Setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+	t.Setenv("KUBERNETES_SERVICE_PORT", "443")
+	cluster := kubejwttest.NewCluster(t)
+	for _, tt := range []struct {
+		name  string
+		build func(kubejwt.Config) (*kubejwt.Verifier, error)
+		often bool // the document is read as often as the keys are
+	}{
+		{"in a pod", kubejwt.InCluster, false},
+		{"outside a pod", kubejwt.New, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				asked := make(map[string]int)
+				available, transport := true, asIssuer(cluster)
+				config := cluster.Config("data-store")
+				config.Keys = kubejwt.RemoteKeys{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+					asked[r.URL.Path]++
+					if !available {
+						return nil, errors.New("connection refused")
+					}
+					return transport(r)
+				})}
+				v, err := tt.build(config)
+				if err != nil {
+					t.Fatal(err)
+				}
+				const lifetime = 10 * time.Hour
+				minted, known := time.Now(), cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}, Lifetime: lifetime})
+				verify := func() {
+					if time.Since(minted) > lifetime/2 {
+						minted, known = time.Now(), cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}, Lifetime: lifetime})
+					}
+					mustVerify(t, v, known)
+				}
+				day := func(least, most int) {
+					clear(asked)
+					for range 24 * 60 {
+						verify()
+						time.Sleep(time.Minute)
+					}
+					documents, keys := asked[documentPath], asked[keysPath]
+					if keys < 26 || tt.often && documents != keys || !tt.often && (documents < least || documents > most) {
+						t.Errorf("in a day %d documents and %d times the keys", documents, keys)
+					}
+				}
+				day(4, 5)
+				day(3, 5)
+				available = false
+				for asked[documentPath] = 0; v.Stats().LastError == nil; time.Sleep(time.Minute) {
+					verify()
+				}
+				available = true
+				for clear(asked); v.Stats().LastError != nil; time.Sleep(time.Minute) {
+					verify()
+				}
+				if asked[documentPath] != 1 || asked[keysPath] != 1 {
+					t.Errorf("after a failure it asked for %v", asked)
+				}
+			})
+		})
+	}
+}
+
+// asIssuer answers for the cluster, whichever host is asked.
+func asIssuer(cluster *kubejwttest.Cluster) roundTrip {
+	issuer := strings.TrimPrefix(cluster.Config("x").Issuer, "https://")
+	return func(r *http.Request) (*http.Response, error) {
+		r = r.Clone(r.Context())
+		r.URL.Host = issuer
+		r.Header.Del("Authorization")
+		return cluster.Transport().RoundTrip(r)
+	}
+}
+
+// An issuer that moves its keys may leave the old set where it was: a key that is
+// withdrawn there and then is gone within the hour that doc.go promises.
+func TestMovedKeys(t *testing.T) {
 	cluster := kubejwttest.NewCluster(t)
 	synctest.Test(t, func(t *testing.T) {
-		asked := make(map[string]int)
-		available, transport := true, cluster.Transport()
-		cluster.RotateKey("ES256") // quicker to sign with
+		old := cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}, Lifetime: 20 * time.Hour})
+		answer := func(path string) []byte {
+			request := httptest.NewRequest(http.MethodGet, cluster.Config("x").Issuer+path, nil)
+			response, err := cluster.Transport().RoundTrip(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(response.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return body
+		}
+		withdrawn := (&keyServer{cluster: cluster}).key(t)["kid"].(string)
+		cluster.RotateKey("ES256") // both are published
+		oldKeys, issuer := answer(keysPath), cluster.Config("x").Issuer
+		moved := false
 		config := cluster.Config("data-store")
 		config.Keys = kubejwt.RemoteKeys{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
-			asked[r.URL.Path]++
-			if !available {
-				return nil, errors.New("connection refused")
+			body := oldKeys
+			switch {
+			case r.URL.Path == documentPath && moved:
+				body = fmt.Appendf(nil, `{"issuer":%q,"jwks_uri":"%s/moved"}`, issuer, issuer)
+			case r.URL.Path == documentPath:
+				body = fmt.Appendf(nil, `{"issuer":%q,"jwks_uri":"%s/old"}`, issuer, issuer)
+			case r.URL.Path == "/moved":
+				body = answer(keysPath)
 			}
-			return transport.RoundTrip(r)
+			header := http.Header{"Cache-Control": {"max-age=3600"}}
+			return &http.Response{StatusCode: http.StatusOK, Header: header, Body: io.NopCloser(bytes.NewReader(body))}, nil
 		})}
 		v := mustNew(t, config)
-		day := func() (documents, keys int) {
-			clear(asked)
-			for range 24 * 60 {
-				mustVerify(t, v, cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}}))
-				time.Sleep(time.Minute)
-			}
-			return asked[documentPath], asked[keysPath]
-		}
-		if documents, keys := day(); documents < 4 || documents > 5 || keys < 26 {
-			t.Errorf("on the first day %d documents and %d times the keys", documents, keys)
-		}
-		if documents, keys := day(); documents < 3 || documents > 5 || keys < 26 {
-			t.Errorf("on the second day %d documents and %d times the keys", documents, keys)
-		}
-		available = false
-		for asked[documentPath] = 0; v.Stats().LastError == nil; time.Sleep(time.Minute) {
+		mustVerify(t, v, old)
+		moved = true
+		cluster.DropKey(withdrawn)
+		for range 60 {
+			time.Sleep(time.Minute)
 			mustVerify(t, v, cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}}))
 		}
-		available = true
-		for clear(asked); v.Stats().LastError != nil; time.Sleep(time.Minute) {
-			mustVerify(t, v, cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}}))
-		}
-		if asked[documentPath] != 1 || asked[keysPath] != 1 {
-			t.Errorf("after a failure it asked for %v", asked)
+		if _, err := v.Verify(t.Context(), old); reasonOf(err) != kubejwt.ReasonUnknownKey {
+			t.Errorf("an hour after its key was withdrawn: %v", err)
 		}
 	})
 }

@@ -93,6 +93,10 @@
 //   - A fetched set replaces the old one: a key that is gone is gone, with the
 //     tokens remembered for it. An answer without one usable key is a failed
 //     fetch, and the last good set stays. A single odd key is dropped and logged.
+//   - The discovery document that says where the keys are is read with each
+//     fetch. In a pod, where the API server's own path has the keys, it is read
+//     with the first fetch, for an unknown kid, after a failure, and otherwise
+//     every 5 to 7 hours.
 //   - Redirects are not followed. URLs are https, or http to a literal loopback
 //     address that was configured. The bearer token goes to the configured origin
 //     only. A jwks_uri on another origin is followed where there is neither a
