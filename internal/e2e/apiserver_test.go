@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -37,11 +39,22 @@ const patience = 3 * time.Minute
 
 var workFolder string
 
+// kubernetesVersion is that of the module which this binary was built with. The
+// API server does not know it: it is told by a release's build.
+func kubernetesVersion() string {
+	function := runtime.FuncForPC(reflect.ValueOf(app.NewAPIServerCommand).Pointer())
+	file, _ := function.FileLine(function.Entry())
+	_, path, _ := strings.Cut(file, "k8s.io/kubernetes@")
+	version, _, _ := strings.Cut(path, "/")
+	return version
+}
+
 func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
 		runAPIServer()
 	}
 	flag.Parse()
+	log.Printf("kube-apiserver %s", kubernetesVersion())
 	var err error
 	if workFolder, err = os.MkdirTemp("", "kubejwt-e2e-"); err != nil {
 		log.Fatal(err)
@@ -115,6 +128,7 @@ func freePort() (string, error) {
 // settings are the flags of a kube-apiserver that the tests are about.
 type settings struct {
 	issuers   []string      // the first one is that of new tokens
+	audiences []string      // --api-audiences; nil: apiAudiences
 	published []*signingKey // --service-account-key-file
 	signer    *signingKey   // --service-account-signing-key-file
 	more      []string
@@ -188,6 +202,9 @@ func (c *cluster) kill() {
 }
 
 func (c *cluster) start(s settings) error {
+	if s.audiences == nil {
+		s.audiences = apiAudiences
+	}
 	c.settings = s
 	flags, err := c.flags()
 	if err != nil {
@@ -238,7 +255,7 @@ func (c *cluster) flags() ([]string, error) {
 		"--authorization-mode=RBAC",
 		"--endpoint-reconciler-type=none",
 		"--service-cluster-ip-range=10.0.0.0/24",
-		"--api-audiences=" + strings.Join(apiAudiences, ","),
+		"--api-audiences=" + strings.Join(c.audiences, ","),
 	}
 	for _, issuer := range c.issuers {
 		flags = append(flags, "--service-account-issuer="+issuer)

@@ -64,8 +64,7 @@ func (c *cluster) record(t *testing.T, folder string) {
 	keys, headers := c.get(t, "/openid/v1/jwks")
 	write("jwks.json", keys)
 	write("jwks.headers", headers)
-	version := must(c.Discovery().ServerVersion()).GitVersion
-	write("config.json", indented(t, map[string]any{"version": version, "issuers": c.issuers, "api_audiences": apiAudiences}))
+	write("config.json", indented(t, map[string]any{"version": kubernetesVersion(), "issuers": c.issuers, "api_audiences": c.audiences}))
 	tokens := c.recorded(t)
 	write("recorded-at", []byte(time.Now().UTC().Format(time.RFC3339)+"\n"))
 	for name, token := range tokens {

@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"testing"
 	"time"
 
@@ -50,6 +52,32 @@ func (c *cluster) node(t testing.TB, name string) *corev1.Node {
 func (c *cluster) secret(t testing.TB, namespace, name string) *corev1.Secret {
 	t.Helper()
 	return create(t, c.CoreV1().Secrets(namespace), name, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}})
+}
+
+// secretToken makes a Secret-based token as kube-controller-manager does.
+func (c *cluster) secretToken(t testing.TB, account *corev1.ServiceAccount, name string) string {
+	t.Helper()
+	payload := must(json.Marshal(map[string]string{
+		"iss":                                    "kubernetes/serviceaccount",
+		"sub":                                    "system:serviceaccount:" + account.Namespace + ":" + account.Name,
+		"kubernetes.io/serviceaccount/namespace": account.Namespace,
+		"kubernetes.io/serviceaccount/secret.name":          name,
+		"kubernetes.io/serviceaccount/service-account.name": account.Name,
+		"kubernetes.io/serviceaccount/service-account.uid":  string(account.UID),
+	}))
+	token := c.signer.token(fmt.Sprintf(`{"alg":%q,"kid":%q}`, c.signer.alg, c.signer.kid), string(payload))
+	create(t, c.CoreV1().Secrets(account.Namespace), name, &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: name,
+			Annotations: map[string]string{
+				corev1.ServiceAccountNameKey: account.Name,
+				corev1.ServiceAccountUIDKey:  string(account.UID),
+			},
+		},
+		Type: corev1.SecretTypeServiceAccountToken,
+		Data: map[string][]byte{corev1.ServiceAccountTokenKey: []byte(token)},
+	})
+	return token
 }
 
 // pod runs as the service account, on the node, if it is named.
