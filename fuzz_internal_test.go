@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -202,7 +203,7 @@ func FuzzJWKS(f *testing.F) {
 			t.Fatalf("%d keys under %d IDs", len(set.Keys), len(set.IDs()))
 		}
 		var other struct{ Keys []map[string]any }
-		if err := json.Unmarshal(data, &other); err != nil {
+		if err := json.Unmarshal(bytes.TrimPrefix(data, []byte("\ufeff")), &other); err != nil {
 			t.Fatalf("%q is accepted, and encoding/json says: %v", data, err)
 		}
 		for _, k := range set.Keys {
@@ -222,11 +223,17 @@ func isOf(k *keyset.Key, members map[string]any) bool {
 		}
 	}
 	use, hasUse := members["use"]
-	if members["kid"] != k.ID || k.ID == "" || hasUse && use != nil && use != "sig" {
+	if hasUse && use != nil && use != "sig" {
+		return false
+	}
+	derived := base64.RawURLEncoding.EncodeToString(k.Fingerprint[:])
+	if kid, _ := members["kid"].(string); k.ID == "" || kid != k.ID && (kid != "" || k.ID != derived) {
 		return false
 	}
 	if public, isRSA := k.Public.(*rsa.PublicKey); isRSA {
-		return members["kty"] == "RSA" && members["n"] == base64.RawURLEncoding.EncodeToString(public.N.Bytes()) &&
+		n, _ := members["n"].(string)
+		decoded, err := base64.RawURLEncoding.Strict().DecodeString(n)
+		return err == nil && members["kty"] == "RSA" && new(big.Int).SetBytes(decoded).Cmp(public.N) == 0 &&
 			public.N.BitLen() >= 2048 && public.N.BitLen() <= 8192 && public.E >= 65537
 	}
 	x, _ := members["x"].(string)

@@ -516,29 +516,36 @@ func (c *jwksCache) log(cause fetchCause, last, next *cacheState) {
 	if last.err != nil {
 		c.logger.Info("kubejwt: keys can be fetched again", "failures", last.failed)
 	}
-	if !next.keys.SameKeys(last.keys) {
-		logChange(c.logger, last.keys, next.keys)
-	}
+	logChange(c.logger, last.keys, next.keys)
 	if next.issuer != last.issuer {
 		c.logger.Info("kubejwt: the discovery document names the issuer", "issuer", next.issuer, "before", last.issuer)
 		c.learnt(next.issuer)
 	}
-	if last.keys != nil && slices.Equal(next.keys.Dropped, last.keys.Dropped) {
-		return
-	}
-	for _, d := range next.keys.Dropped {
-		c.logger.Warn("kubejwt: a key is not used", "kid", quote.Word(d.ID), "why", d.Why)
-	}
+	logDropped(c.logger, last.keys, next.keys)
 }
 
 // logChange tells which keys a set has that the last one, nil if there was none,
 // had not, and the other way round.
 func logChange(logger *slog.Logger, last, next *keyset.Set) {
+	if next.SameKeys(last) {
+		return
+	}
 	var removed []string
 	if last != nil {
 		removed = loggedIDs(last.Without(next))
 	}
 	logger.Info("kubejwt: the key set changed", "added", loggedIDs(next.Without(last)), "removed", removed)
+}
+
+// logDropped tells which keys a set has that are not used, if the last one, nil
+// if there was none, had others.
+func logDropped(logger *slog.Logger, last, next *keyset.Set) {
+	if last != nil && slices.Equal(next.Dropped, last.Dropped) {
+		return
+	}
+	for _, d := range next.Dropped {
+		logger.Warn("kubejwt: a key is not used", "kid", quote.Word(d.ID), "why", d.Why)
+	}
 }
 
 func loggedIDs(keys []*keyset.Key) []string {

@@ -72,20 +72,21 @@ func newFileKeys(path KeyFile, logger *slog.Logger) (*fileKeys, error) {
 		return nil, errors.New("a KeyFile without a path")
 	}
 	f := &fileKeys{
-		file: reread.New(string(path), keyset.MaxSize, rereadInterval, keyset.Parse, logger),
+		file: reread.New(string(path), keyset.MaxSize, rereadInterval, keyset.ParseFile, logger),
 		now:  realClock,
 	}
 	logger = safelog.New(logger)
 	f.file.Changed = func(last, next *keyset.Set) {
-		if !next.SameKeys(last) {
-			logChange(logger, last, next)
-		}
+		logChange(logger, last, next)
+		logDropped(logger, last, next)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
 	defer cancel()
-	if _, err := f.file.Get(ctx); err != nil {
+	content, err := f.file.Get(ctx)
+	if err != nil {
 		return nil, err
 	}
+	logDropped(logger, nil, content.Value)
 	return f, nil
 }
 

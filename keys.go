@@ -32,6 +32,9 @@ type PublicKey struct {
 
 // A KeyFile is the path of a file with public keys, in a form that
 // [ParsePublicKeys] reads: an API server's sa.pub, or the JWKS that it serves.
+// In a JWKS, a public key that can't be used is dropped and logged, as in a set
+// that is fetched, if a usable one is left.
+//
 // The file is looked at again while it is used, at most once a second. If it is
 // missing or damaged later, its last good keys stay in use for 24 hours.
 type KeyFile string
@@ -81,7 +84,8 @@ type RemoteKeys struct {
 // ParsePublicKeys reads public keys from PEM (blocks of type PUBLIC KEY, RSA
 // PUBLIC KEY and CERTIFICATE, any number of them; text around them is ignored)
 // or from a JWKS (RFC 7517, section 5). A key without an ID gets the one that
-// Kubernetes derives from it.
+// Kubernetes derives from it. A byte order mark and blocks of EC PARAMETERS are
+// ignored.
 //
 // Private and symmetric keys, keys that Kubernetes does not sign with, and data
 // without a key are errors, which say what was found. In a JWKS, keys of an

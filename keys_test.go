@@ -84,8 +84,14 @@ func TestParsePublicKeys(t *testing.T) {
 		{name: "text", data: "hello", err: "no key"},
 		{name: "half a file", data: rsaPEM[:200], err: "half-written"},
 		{name: "a key and half of another", data: rsaPEM + ecPEM[:60], err: "half-written"},
-		{name: "a byte order mark first", data: "\ufeff" + rsaPEM + ecPEM, err: "half-written"},
-		{name: "a private key after a byte order mark", data: "\ufeff" + block("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(ecKey))) + rsaPEM, err: "half-written"},
+		{name: "a byte order mark first", data: "\ufeff" + rsaPEM + ecPEM, keys: 2},
+		{name: "two byte order marks", data: "\ufeff\ufeff" + rsaPEM, err: "half-written"},
+		{name: "UTF-16", data: utf16(rsaPEM), err: "Out-File"},
+		{name: "a JWKS after a byte order mark", data: "\ufeff" + set(rsaJWK), keys: 1},
+		{name: "a JWKS in UTF-16", data: utf16(set(rsaJWK)), err: "Out-File"},
+		{name: "EC PARAMETERS in front", data: block("EC PARAMETERS", []byte("\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07")) + ecPEM, keys: 1},
+		{name: "EC PARAMETERS alone", data: block("EC PARAMETERS", []byte("\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07")), err: "no key"},
+		{name: "a private key after a byte order mark", data: "\ufeff" + block("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(ecKey))) + rsaPEM, err: "private key"},
 		{name: "a key that does not begin a line", data: "key: " + rsaPEM + ecPEM, err: "half-written"},
 		{name: "a damaged block between", data: rsaPEM + strings.Replace(ecPEM, "-----END", "----END", 1) + rsaPEM, err: "half-written"},
 		{name: "a private RSA key", data: block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsaKey)), err: "private key"},
@@ -137,7 +143,8 @@ func TestParsePublicKeys(t *testing.T) {
 		{name: "JWKS with key_ops encrypt", data: set(jwk(rsaKey.Public(), with("key_ops", []string{"encrypt"}))), err: "key_ops"},
 		{name: "JWKS with alg PS256", data: set(jwk(rsaKey.Public(), with("alg", "PS256"))), err: "RS256"},
 		{name: "JWKS with alg ES384 on P-256", data: set(jwk(ecKey.Public(), with("alg", "ES384"))), err: "ES256"},
-		{name: "JWKS with a leading zero in n", data: set(jwk(rsaKey.Public(), with("n", base64.RawURLEncoding.EncodeToString(append([]byte{0}, rsaKey.N.Bytes()...))))), err: "canonical"},
+		{name: "JWKS with a leading zero in n", data: set(jwk(rsaKey.Public(), with("n", base64.RawURLEncoding.EncodeToString(append([]byte{0}, rsaKey.N.Bytes()...))))), keys: 1},
+		{name: "JWKS with a leading zero in e", data: set(jwk(rsaKey.Public(), with("e", "AAEAAQ"))), err: "canonical"},
 		{name: "JWKS with padding in e", data: set(jwk(rsaKey.Public(), with("e", "AQAB="))), err: "canonical"},
 		{name: "JWKS with a line break in e", data: set(jwk(rsaKey.Public(), with("e", "AQ\nAB"))), err: "canonical"},
 		{name: "JWKS with e of 2^32+1", data: set(jwk(rsaKey.Public(), with("e", "AQAAAAE"))), err: "large"},
@@ -155,6 +162,17 @@ func TestParsePublicKeys(t *testing.T) {
 			}
 		})
 	}
+}
+
+// utf16 is what > of Windows PowerShell makes of ASCII.
+func utf16(ascii string) string {
+	var b strings.Builder
+	b.WriteString("\xff\xfe")
+	for i := range len(ascii) {
+		b.WriteByte(ascii[i])
+		b.WriteByte(0)
+	}
+	return b.String()
 }
 
 // The IDs that an API server derived, of the keys that it had in sa.pub.
@@ -276,6 +294,73 @@ func TestKeyFile(t *testing.T) {
 		time.Sleep(time.Second)
 		verify("the file is back", fresh(), "")
 	})
+}
+
+// An odd key in a JWKS file is dropped and logged, at the start and when the file
+// gains it later. A secret, and an odd block of PEM, are not taken.
+func TestKeyFileWithOddKeys(t *testing.T) {
+	k := newKit(t)
+	first := k.kid(t)
+	pem := k.PublicKeysPEM()
+	g := good()
+	token := k.Mint(g)
+	jwksOf := func(more string) []byte {
+		parsed := must(kubejwt.ParsePublicKeys(pem))[0]
+		key := must(json.Marshal(jose.JSONWebKey{Key: parsed.Key, KeyID: parsed.KeyID}))
+		return fmt.Appendf(nil, `{"keys":[%s%s]}`, key, more)
+	}
+	const small = `,{"kty":"RSA","kid":"small","n":"wQ","e":"AQAB"}`
+	const secret = `,{"kty":"oct","kid":"secret","k":"AAAA"}`
+	smallBlock := block("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 1023, 1), E: 65537})))
+	for _, tt := range []struct {
+		name        string
+		start       []byte
+		later       []byte
+		usable      bool   // at the start
+		log         string // at the start
+		logLater    string
+		laterIsGood bool
+	}{
+		{"odd at the start", jwksOf(small), jwksOf(small), true, "kid=small", "", true},
+		{"odd later", jwksOf(""), jwksOf(small), true, "", "kid=small", true},
+		{"a secret at the start", jwksOf(secret), nil, false, "", "", false},
+		{"a secret later", jwksOf(""), jwksOf(secret), true, "", "a symmetric key", false},
+		{"an odd block at the start", slices.Concat(pem, []byte(smallBlock)), nil, false, "", "", false},
+		{"an odd block later", pem, slices.Concat(pem, []byte(smallBlock)), true, "", "1024 bits", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "keys")
+			writeFile(t, path, tt.start)
+			logged := new(bytes.Buffer)
+			config := staticConfig(t, k.Cluster)
+			config.Keys, config.Logger = kubejwt.KeyFile(path), slog.New(slog.NewTextHandler(logged, nil))
+			synctest.Test(t, func(t *testing.T) {
+				config.Now = nil
+				v, err := kubejwt.New(config)
+				if (err == nil) != tt.usable {
+					t.Fatalf("New: %v: want usable %t", err, tt.usable)
+				}
+				if err != nil {
+					return
+				}
+				if !strings.Contains(logged.String(), tt.log) || (tt.log == "") != (logged.Len() == 0) {
+					t.Errorf("the log at the start: %s: want %q", logged, tt.log)
+				}
+				logged.Reset()
+				writeFile(t, path, tt.later)
+				for range 2 {
+					time.Sleep(time.Second)
+					v.Verify(t.Context(), token)
+				}
+				if got := v.Stats(); !slices.Equal(got.KeyIDs, []string{first}) || (got.LastError == nil) != tt.laterIsGood {
+					t.Errorf("later: keys %q, %v: want the good key alone, in order: %t", got.KeyIDs, got.LastError, tt.laterIsGood)
+				}
+				if n := strings.Count(logged.String(), "level=WARN"); !strings.Contains(logged.String(), tt.logLater) || (tt.logLater == "") != (n == 0) || n > 1 {
+					t.Errorf("the log later: %s: want %q, once", logged, tt.logLater)
+				}
+			})
+		})
+	}
 }
 
 // Whatever type of key is given, New answers and does not panic.

@@ -101,8 +101,8 @@ func TestInClusterWithoutAccess(t *testing.T) {
 		bearer string
 		want   string
 	}{
-		{"no token file", "RS256", "", "status 403 (no bearer token was sent)"},
-		{"no token file, and anonymous requests are off", "ES256", "", "status 401 (no bearer token was sent)"},
+		{"no token file", "RS256", "", "status 403 (no bearer token was sent"},
+		{"no token file, and anonymous requests are off", "ES256", "", "status 401 (no bearer token was sent"},
 		{"a token that is none", "RS256", rejected, "status 401 (a bearer token was sent)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -2,6 +2,8 @@ package keyset
 
 import (
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
@@ -11,9 +13,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/go-jose/go-jose/v4"
-
 	"github.com/kubejwt/kubejwt/internal/strictjson"
+	"github.com/kubejwt/kubejwt/internal/textfile"
 )
 
 // decodeJWKS opens the envelope of RFC 7517, section 5.
@@ -36,58 +37,89 @@ func decodeJWKS(data []byte) ([]json.RawMessage, error) {
 	return set.Keys, nil
 }
 
-// parseJWKS reads a set that a person put in place: an odd key is an error. A
-// key of an unknown kty or crv is skipped, as RFC 7517, section 5 asks, if a
-// usable one is left.
-func parseJWKS(data []byte) ([]*Key, error) {
+// entry is one key of a JWKS, or what is wrong with it.
+type entry struct {
+	id  string // "" if it has none that could be read
+	key *Key
+	err error
+}
+
+func readJWKS(data []byte) ([]entry, error) {
 	list, err := decodeJWKS(data)
 	if err != nil {
 		return nil, err
 	}
-	var keys []*Key
-	var skipped error
+	entries := make([]entry, len(list))
 	for i, raw := range list {
-		k, _, err := parseJWK(raw)
-		switch {
-		case errors.Is(err, errUnknownKeyType):
-			skipped = fmt.Errorf("key %d: %w", i+1, err)
-		case err != nil:
-			return nil, fmt.Errorf("key %d: %w", i+1, err)
-		default:
-			keys = append(keys, k)
+		k, id, err := parseJWK(raw)
+		if err != nil {
+			err = fmt.Errorf("key %d: %w", i+1, err)
+		}
+		entries[i] = entry{id, k, err}
+	}
+	return entries, nil
+}
+
+// collect makes a set of the usable keys, and notes the others.
+func collect(entries []entry) *Set {
+	set := newSet()
+	for _, e := range entries {
+		if e.err != nil {
+			set.Dropped = append(set.Dropped, Dropped{e.id, e.err.Error()})
+			continue
+		}
+		set.add(e.key)
+	}
+	return set
+}
+
+// parseJWKS reads a set whose caller sees the error at once: an odd key is one.
+// A key of an unknown kty or crv is skipped, as RFC 7517, section 5 asks, if a
+// usable one is left.
+func parseJWKS(data []byte) (*Set, error) {
+	entries, err := readJWKS(data)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if e.err != nil && !errors.Is(e.err, errUnknownKeyType) {
+			return nil, e.err
 		}
 	}
-	if len(keys) == 0 {
-		return nil, fmt.Errorf("no usable key: %w", skipped)
+	return collect(entries).unambiguous()
+}
+
+// parseJWKSFile reads a set that a person put into a file. What an API server
+// publishes may have an odd key, which is dropped as in a fetched set. A secret
+// is an error: it must not lie there.
+func parseJWKSFile(data []byte) (*Set, error) {
+	entries, err := readJWKS(data)
+	if err != nil {
+		return nil, err
 	}
-	return keys, nil
+	for _, e := range entries {
+		if errors.Is(e.err, errSymmetric) || errors.Is(e.err, errPrivate) {
+			return nil, e.err
+		}
+	}
+	return collect(entries).unambiguous()
 }
 
 // ParseFetched reads a JWKS that came over the network: a key that cannot be
 // used is dropped and the others stay (RFC 7517, section 5). A set without a
 // usable key is an error.
 func ParseFetched(data []byte) (*Set, error) {
-	list, err := decodeJWKS(data)
+	data, err := textfile.Decode(data)
+	if err != nil {
+		return nil, fmt.Errorf("no JWKS: %w", err)
+	}
+	entries, err := readJWKS(data)
 	if err != nil {
 		return nil, err
 	}
-	set := newSet()
-	for i, raw := range list {
-		k, id, err := parseJWK(raw)
-		if err == nil && id == "" {
-			err = errors.New("a key without kid")
-		}
-		if err != nil {
-			set.Dropped = append(set.Dropped, Dropped{id, fmt.Sprintf("key %d: %v", i+1, err)})
-			continue
-		}
-		set.add(k)
-	}
+	set := collect(entries)
 	set.dropDuplicates()
-	if len(set.Keys) == 0 {
-		return nil, fmt.Errorf("a JWKS without a usable key: %s", set.Dropped[0].Why)
-	}
-	return set, nil
+	return set.usable()
 }
 
 // jwkHead is what tells whether a JSON Web Key is one for here at all.
@@ -111,14 +143,14 @@ func (h *jwkHead) check() error {
 	private := [][]byte{h.D, h.P, h.Q, h.DP, h.DQ, h.QI, h.Others}
 	switch {
 	case h.Symmetric != nil || h.Type == "oct":
-		return errors.New("a symmetric key, which anybody who verifies could sign with")
+		return errSymmetric
 	case slices.ContainsFunc(private, func(member []byte) bool { return member != nil }):
-		return errors.New("a private key, which must stay with the API server")
+		return errPrivate
 	case h.Type == "":
 		return errors.New("a key without kty")
 	case h.Type == "EC" && h.Curve == "":
 		return errors.New("an EC key without crv")
-	case h.Type == "EC" && !slices.Contains([]string{"P-256", "P-384", "P-521"}, h.Curve):
+	case h.Type == "EC" && curveOf(h.Curve) == nil:
 		return errUnknownKeyType
 	case h.Type != "EC" && h.Type != "RSA":
 		return errUnknownKeyType
@@ -141,8 +173,13 @@ type jwk struct {
 	Y          string   `json:"y"`
 }
 
-// errUnknownKeyType is of a key that a later Kubernetes may sign with.
-var errUnknownKeyType = errors.New("an unknown kty or crv")
+var (
+	// errUnknownKeyType is of a key that a later Kubernetes may sign with.
+	errUnknownKeyType = errors.New("an unknown kty or crv")
+
+	errSymmetric = errors.New("a symmetric key, which anybody who verifies could sign with")
+	errPrivate   = errors.New("a private key, which must stay with the API server")
+)
 
 // parseJWK reads one key. It returns the kid, "" if there is none, beside an
 // error too.
@@ -195,7 +232,8 @@ func (j *jwk) checkUse() error {
 	}
 }
 
-// public is the key itself, of members in their one canonical spelling.
+// public is the key itself. It takes what go-jose takes, with which Kubernetes
+// reads a JWKS, where there is one way to read it.
 func (j *jwk) public() (crypto.PublicKey, error) {
 	if j.Type == "RSA" {
 		return j.rsa()
@@ -203,44 +241,85 @@ func (j *jwk) public() (crypto.PublicKey, error) {
 	return j.ec()
 }
 
-// rsa reads an RSA key without go-jose, which takes 4096 bits at most.
+// rsa takes bytes of zero in front of n, which some tools write since its first
+// bit is set: they do not change which integer it is.
 func (j *jwk) rsa() (*rsa.PublicKey, error) {
-	n, err := decodeCanonical(j.N)
-	if err != nil || n[0] == 0 {
-		return nil, errors.New("an RSA key whose n is missing or not canonical")
+	n, err := decodeMember("n", j.N)
+	if err != nil {
+		return nil, err
 	}
-	e, err := decodeCanonical(j.E)
-	if err != nil || e[0] == 0 || len(e) > 4 {
-		return nil, errors.New("an RSA key whose e is missing, not canonical or too large")
+	e, err := decodeMember("e", j.E)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case len(e) > 4:
+		return nil, fmt.Errorf("an RSA key whose e is too large: it has %d bytes, and 4 at most are read", len(e))
+	case e[0] == 0:
+		return nil, errors.New("an RSA key whose e is not canonical: a byte of zero is in front of it")
 	}
 	return &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}, nil
 }
 
-// ec hands go-jose nothing but the members of the public key: it takes other
-// spellings too, and gives up a good key over an x5c that it can't read.
-func (j *jwk) ec() (crypto.PublicKey, error) {
-	_, errX := decodeCanonical(j.X)
-	_, errY := decodeCanonical(j.Y)
-	if errX != nil || errY != nil {
-		return nil, errors.New("an EC key whose x or y is missing or not canonical")
-	}
-	minimal, err := json.Marshal(map[string]string{"kty": j.Type, "crv": j.Curve, "x": j.X, "y": j.Y})
+func (j *jwk) ec() (*ecdsa.PublicKey, error) {
+	curve := curveOf(j.Curve)
+	x, err := decodeCoordinate("x", j.X, curve)
 	if err != nil {
 		return nil, err
 	}
-	var library jose.JSONWebKey
-	if err := library.UnmarshalJSON(minimal); err != nil {
-		return nil, errors.New("a damaged key")
+	y, err := decodeCoordinate("y", j.Y, curve)
+	if err != nil {
+		return nil, err
 	}
-	return library.Key, nil
+	const uncompressed = 4 // SEC 1, section 2.3.4
+	public, err := ecdsa.ParseUncompressedPublicKey(curve, slices.Concat([]byte{uncompressed}, x, y))
+	if err != nil {
+		return nil, fmt.Errorf("a damaged EC key, whose point is not on %s", j.Curve)
+	}
+	return public, nil
 }
 
-// decodeCanonical decodes base64url in its one spelling, and refuses nothing at
-// all.
-func decodeCanonical(s string) ([]byte, error) {
-	decoded, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || len(decoded) == 0 || strings.ContainsAny(s, "\r\n") {
-		return nil, errors.New("not canonical base64url")
+// curveOf returns nil for a curve that no algorithm of ours is for.
+func curveOf(name string) elliptic.Curve {
+	switch name {
+	case "P-256":
+		return elliptic.P256()
+	case "P-384":
+		return elliptic.P384()
+	case "P-521":
+		return elliptic.P521()
+	default:
+		return nil
+	}
+}
+
+// decodeCoordinate decodes a member that has the full width of the curve (RFC
+// 7518, section 6.2.1.2).
+func decodeCoordinate(member, s string, curve elliptic.Curve) ([]byte, error) {
+	decoded, err := decodeMember(member, s)
+	if err != nil {
+		return nil, err
+	}
+	if width := (curve.Params().BitSize + 7) / 8; len(decoded) != width {
+		return nil, fmt.Errorf("an EC key whose %s has %d bytes: want %d, as %s asks for",
+			member, len(decoded), width, curve.Params().Name)
 	}
 	return decoded, nil
+}
+
+// decodeMember decodes base64url in its one spelling.
+func decodeMember(member, s string) ([]byte, error) {
+	decoded, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	switch {
+	case s == "":
+		return nil, fmt.Errorf("a key without %s", member)
+	case strings.Contains(s, "="):
+		return nil, fmt.Errorf("a key whose %s is not canonical base64url: it is padded with =", member)
+	case strings.ContainsAny(s, "+/"):
+		return nil, fmt.Errorf("a key whose %s is not base64url, which has - and _ for + and /", member)
+	case err != nil, strings.ContainsAny(s, "\r\n"):
+		return nil, fmt.Errorf("a key whose %s is not canonical base64url", member)
+	default:
+		return decoded, nil
+	}
 }

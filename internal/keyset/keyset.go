@@ -60,10 +60,10 @@ func NewKey(id string, public crypto.PublicKey) (*Key, error) {
 }
 
 // A Set is a set of usable keys, each under an ID of its own. It does not change
-// once it has been made: make it with New, Parse or ParseFetched.
+// once it has been made: make it with New, Parse, ParseFile or ParseFetched.
 type Set struct {
 	Keys    []*Key
-	Dropped []Dropped // the keys of a fetched set that are not used
+	Dropped []Dropped // the keys of a JWKS that are not used
 
 	byID      map[string]*Key
 	duplicate map[string]bool // IDs under which there was more than one key
@@ -106,6 +106,23 @@ func (s *Set) add(k *Key) {
 	}
 	s.Keys = append(s.Keys, k)
 	s.byID[k.ID] = k
+}
+
+// unambiguous returns s, or an error if two keys have one ID or if there is no
+// key.
+func (s *Set) unambiguous() (*Set, error) {
+	for _, id := range slices.Sorted(maps.Keys(s.duplicate)) {
+		return nil, fmt.Errorf("two different keys have the kid %s", quote.Value(id))
+	}
+	return s.usable()
+}
+
+// usable returns s, or an error if there is no key.
+func (s *Set) usable() (*Set, error) {
+	if len(s.Keys) > 0 {
+		return s, nil
+	}
+	return nil, fmt.Errorf("a JWKS with no usable key: %s", s.Dropped[0].Why)
 }
 
 // dropDuplicates drops all the keys of a duplicate ID: nobody can tell which of

@@ -10,19 +10,30 @@ import (
 	"strings"
 
 	"github.com/kubejwt/kubejwt/internal/pemfile"
+	"github.com/kubejwt/kubejwt/internal/textfile"
 )
 
-// Parse reads a key set that a person put in place, in PEM or as a JWKS. An odd
-// key is an error: whoever put it there can mend it.
-func Parse(data []byte) (*Set, error) {
+// Parse reads keys whose caller sees the error at once, in PEM or as a JWKS: an
+// odd key is an error.
+func Parse(data []byte) (*Set, error) { return parse(data, parseJWKS) }
+
+// ParseFile reads the keys of a file that somebody may replace while it is in
+// use, in PEM or as a JWKS. An odd key in a JWKS is dropped, if a usable one is
+// left. A secret is an error, and so is every odd block of PEM.
+func ParseFile(data []byte) (*Set, error) { return parse(data, parseJWKSFile) }
+
+func parse(data []byte, parseJSON func([]byte) (*Set, error)) (*Set, error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("more than %d bytes", MaxSize)
 	}
-	parse := parsePEM
-	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
-		parse = parseJWKS
+	data, err := textfile.Decode(data)
+	if err != nil {
+		return nil, err
 	}
-	keys, err := parse(data)
+	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+		return parseJSON(data)
+	}
+	keys, err := parsePEM(data)
 	if err != nil {
 		return nil, err
 	}
@@ -36,6 +47,9 @@ func parsePEM(data []byte) ([]*Key, error) {
 	}
 	var keys []*Key
 	for i, block := range blocks {
+		if block.Type == "EC PARAMETERS" {
+			continue // openssl ecparam writes them in front of a key
+		}
 		public, err := parseBlock(block)
 		if err != nil {
 			return nil, fmt.Errorf("PEM block %d: %w", i+1, err)
