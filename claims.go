@@ -101,13 +101,16 @@ type payload struct {
 	LegacyAccountUID  *string `json:"kubernetes.io/serviceaccount/service-account.uid"`
 }
 
-// registered are the claims of rule 7 but warnafter, which is nested.
+// registered are the claims of rule 7.
 type registered struct {
 	Issuer    string      `json:"iss"`
 	Audiences audiences   `json:"aud"`
 	Expiry    numericDate `json:"exp"`
 	NotBefore numericDate `json:"nbf"`
 	IssuedAt  numericDate `json:"iat"`
+	// WarnAfter is when the API server starts to complain about an extended
+	// token. It is nested in kubernetes.io.
+	WarnAfter numericDate `json:"-"`
 }
 
 // kubernetesClaim is privateClaims' kubernetes in k8s.io/kubernetes
@@ -132,15 +135,10 @@ func decodePayload(data []byte) (*payload, error) {
 	if err := strictjson.Unmarshal(data, p); err != nil {
 		return nil, err
 	}
-	return p, nil
-}
-
-// warnAfter is when the API server starts to complain about an extended token.
-func (p *payload) warnAfter() numericDate {
-	if p.Kubernetes == nil {
-		return numericDate{}
+	if p.Kubernetes != nil {
+		p.WarnAfter = p.Kubernetes.WarnAfter
 	}
-	return p.Kubernetes.WarnAfter
+	return p, nil
 }
 
 // isLegacy reports whether p has the form of a Secret-based token: flat claims,

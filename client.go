@@ -69,7 +69,7 @@ func (t *tokenFile) Token() (*oauth2.Token, error) {
 	case content.Value.expired() && content.Problem != nil:
 		return nil, fmt.Errorf("kubejwt: TokenFile: %w; the token read before has expired", content.Problem)
 	case content.Value.expired():
-		return nil, fmt.Errorf("kubejwt: TokenFile: %s: the token in it expired at %s: does kubelet renew this volume?", t.path, date(content.Value.expiry))
+		return nil, fmt.Errorf("kubejwt: TokenFile: %s: the token in it expired at %s: does kubelet renew this volume?", t.path, formatTime(content.Value.expiry))
 	}
 	expiry := time.Now().Add(tokenInterval)
 	if token := content.Value; !token.expiry.IsZero() && token.expiry.Before(expiry) {

@@ -1,7 +1,6 @@
 package kubejwt
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,9 +11,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/kubejwt/kubejwt/internal/keyset"
 	"github.com/kubejwt/kubejwt/internal/origin"
-	"github.com/kubejwt/kubejwt/internal/safelog"
 	"github.com/kubejwt/kubejwt/internal/tokencache"
 )
 
@@ -67,7 +64,8 @@ type Config struct {
 	// RequirePod refuses tokens that are not bound to a pod.
 	RequirePod bool
 	// CacheSize is how many verified tokens are remembered at most: 0 means
-	// 8192, negative means none. A token takes less than 1 KB.
+	// 8192, negative means none. A token of a pod takes less than 1 KB, and the largest that
+	// is remembered 3 KB.
 	CacheSize int
 	// Logger gets, at Warn, failed fetches, files that are not in order, keys
 	// that can't be used, and an audience that is an issuer; at Info, changes of
@@ -102,22 +100,16 @@ func New(config Config) (*Verifier, error) {
 	if config.Issuer == "" {
 		return nil, badField("Issuer", "is required: the API server's --service-account-issuer (InCluster learns it)")
 	}
-	switch keys := config.Keys.(type) {
-	case nil:
-		err = c.useRemote(newRemote(config.Issuer, RemoteKeys{}, c.config.Logger))
-	case RemoteKeys:
-		err = c.useRemote(newRemote(config.Issuer, keys, c.config.Logger))
-	case KeyFile:
-		err = c.useFile(newFileKeys(keys, c.config.Logger))
-	case PublicKeys:
-		err = c.useStatic(keys.keySet())
-	default:
-		err = badField("Keys", "a %T is no KeySource: want PublicKeys, KeyFile or RemoteKeys, by value", keys)
-	}
-	if err != nil {
+	if c.keys, err = newKeyring(c.config, c.warnOfAudience); err != nil {
 		return nil, err
 	}
-	return &Verifier{cluster: c, allowed: allowed, onVerdict: config.OnVerdict}, nil
+	_, isRemote := c.keys.(*jwksCache)
+	c.static = !isRemote
+	return newVerifier(c, allowed), nil
+}
+
+func newVerifier(c *cluster, allowed allowedAccounts) *Verifier {
+	return &Verifier{members: []member{{cluster: c, allowed: allowed, onVerdict: c.config.OnVerdict}}}
 }
 
 // InCluster returns a Verifier for the tokens of the cluster that this pod runs
@@ -149,11 +141,13 @@ func InCluster(config Config) (*Verifier, error) {
 	case err != nil:
 		return nil, fmt.Errorf("kubejwt: %w", err)
 	}
-	c.learns = config.Issuer == ""
-	if err := c.useRemote(newPodRemote(apiServer, config.Issuer, keys, c.config.Logger)); err != nil {
+	c.learnsIssuer = config.Issuer == ""
+	r, err := newPodRemote(apiServer, config.Issuer, keys, c.config.Logger)
+	if err != nil {
 		return nil, err
 	}
-	return &Verifier{cluster: c, allowed: allowed, onVerdict: config.OnVerdict}, nil
+	c.keys = newJWKSCache(r, c.config.Logger, c.warnOfAudience)
+	return newVerifier(c, allowed), nil
 }
 
 // prepare checks the fields that New and InCluster have in common, and fills in
@@ -182,9 +176,12 @@ func (config Config) prepare() (*cluster, allowedAccounts, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	c := &cluster{config: config, remembered: tokencache.New[*remembered](config.CacheSize)}
-	for _, issuer := range c.issuers() {
-		c.warnOfAudience(config.Logger, issuer)
+	c := &cluster{config: config, tokens: tokencache.New[*cachedToken](config.CacheSize)}
+	for _, issuer := range append([]string{config.Issuer}, config.FormerIssuers...) {
+		if issuer != "" {
+			c.issuers = append(c.issuers, issuer)
+			c.warnOfAudience(config.Logger, issuer)
+		}
 	}
 	return c, allowed, nil
 }
@@ -248,43 +245,8 @@ func isInvisible(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }
 // warnOfAudience tells the operator of callers whose token is good for the API
 // server too: this service, or whoever breaks into it, could use it there.
 func (c *cluster) warnOfAudience(logger *slog.Logger, issuer string) {
-	if issuer != "" && slices.Contains(c.config.Audiences, issuer) {
-		logger.Warn("kubejwt: an audience is the cluster's issuer: callers hand this service tokens that the API server takes", "audience", issuer)
+	if slices.Contains(c.config.Audiences, issuer) {
+		logger.Warn("kubejwt: an audience is the cluster's issuer: whoever steals a token from this service can use it at the API server",
+			"audience", issuer)
 	}
-}
-
-func (c *cluster) useStatic(set *keyset.Set, err error) error {
-	if err != nil {
-		return badField("Keys", "PublicKeys: %w", err)
-	}
-	c.keys, c.static = staticKeys{set}, true
-	return nil
-}
-
-func (c *cluster) useFile(keys *fileKeys, err error) error {
-	if err != nil {
-		return badField("Keys", "KeyFile: %w", err)
-	}
-	c.keys, c.static = keys, true
-	return nil
-}
-
-func (c *cluster) useRemote(r *remote, err error) error {
-	if err != nil {
-		return err
-	}
-	logger := safelog.New(c.config.Logger)
-	cache := &jwksCache{
-		fetch:    r.fetch,
-		now:      realClock,
-		maxStale: cmp.Or(r.config.MaxStale, defaultMaxStale),
-		learnt:   func(issuer string) { c.warnOfAudience(logger, issuer) },
-		logger:   logger,
-	}
-	if path := r.config.SnapshotFile; path != "" {
-		url := r.configuredURL().Digest()
-		cache.snapshot = &snapshotFile{path: path, issuer: r.issuer, url: url, roots: r.client.RootsDigest, write: replaceFile}
-	}
-	c.keys = cache
-	return nil
 }

@@ -33,7 +33,7 @@ func (s *story) keyFile(folder string, make func(KeyFile) (*fileKeys, error)) (w
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.verifier.cluster.keys, s.verifier.cluster.static = keys, true
+	s.verifier.members[0].cluster.keys, s.verifier.members[0].cluster.static = keys, true
 	return write
 }
 
@@ -97,7 +97,7 @@ func TestKeyFileOnADiskThatHangs(t *testing.T) {
 			return &fileKeys{file: file, now: realClock}, nil
 		})
 		s.lifetime = 48 * time.Hour
-		s.verifier.cluster.config.MaxLifetime = -1
+		s.verifier.members[0].cluster.config.MaxLifetime = -1
 		remembered := s.mint("old")
 		s.mustSoon(remembered)
 		s.publish("new")

@@ -141,59 +141,56 @@ type flight struct {
 // current returns the keys to judge by. Within the set's life that is one
 // atomic load, and at most sets off a fetch in the background. A set past its
 // life is not used before one fetch was tried; a set past maxStale not at all.
-func (c *jwksCache) current(ctx context.Context) (view, error) {
+func (c *jwksCache) current(ctx context.Context) (_ keysAtHand, waited bool, _ error) {
 	s, err := c.load(ctx)
 	if err != nil {
-		return view{}, &keysUnavailable{cause: err}
+		return keysAtHand{}, true, &keysUnavailable{cause: err}
 	}
 	now := c.now()
-	waited := false
 	switch age := now.since(s.fetchedAt); {
 	case s.keys != nil && s.err == nil && age < s.refresh:
-		return c.view(s, now), nil
+		return c.keysAtHand(s, now), false, nil
 	case s.keys != nil && age < s.life, c.trusted(s, now) && s.failedLately(now):
 		if c.retryIn(s, now) == 0 { // spares a lock
 			c.start(now)
 		}
-		return c.view(s, now), nil
+		return c.keysAtHand(s, now), false, nil
 	default:
 		if f := c.start(now); f != nil {
 			waited = true
 			if err := f.wait(ctx, c.patience(s, now)); err != nil {
-				return view{}, c.unavailable(err)
+				return keysAtHand{}, waited, c.unavailable(err)
 			}
 		}
 	}
 	s, now = c.state.Load(), c.now()
 	if !c.trusted(s, now) {
-		return view{}, c.unavailable(s.err)
+		return keysAtHand{}, waited, c.unavailable(s.err)
 	}
-	v := c.view(s, now)
-	v.waited = waited
-	return v, nil
+	return c.keysAtHand(s, now), waited, nil
 }
 
-// again returns the keys to look in once more for a token that seen can't
-// judge, after a fetch if one is under way or may be started. Nobody waits for
-// a turn, and a caller who has just waited has had its fetch. While the last
-// fetch is a failure nobody can tell an unknown key from a new one.
-func (c *jwksCache) again(ctx context.Context, seen view) (view, error) {
-	waited := seen.waited
-	if !waited {
-		if f := c.startOnDemand(c.now(), seen); f != nil {
-			waited = true
-			if err := f.wait(ctx, nil); err != nil {
-				return view{}, c.unavailable(err)
-			}
-		}
+// refresh joins the fetch under way, or starts one for an unknown kid if that is
+// allowed, and waits for it. Nobody waits for a turn.
+func (c *jwksCache) refresh(ctx context.Context, seen keysAtHand) (waited bool, err error) {
+	f := c.startOnDemand(c.now(), seen)
+	if f == nil {
+		return false, nil
 	}
+	if err := f.wait(ctx, nil); err != nil {
+		return true, c.unavailable(err)
+	}
+	return true, nil
+}
+
+// latest returns the keys at hand. While the last fetch is a failure nobody can
+// tell an unknown key from a new one.
+func (c *jwksCache) latest() (keysAtHand, error) {
 	s, now := c.state.Load(), c.now()
 	if s.err != nil || !c.trusted(s, now) {
-		return view{}, c.unavailable(s.err)
+		return keysAtHand{}, c.unavailable(s.err)
 	}
-	v := c.view(s, now)
-	v.waited = waited
-	return v, nil
+	return c.keysAtHand(s, now), nil
 }
 
 // ready returns nil while there are keys to trust, and otherwise tries to get
@@ -206,7 +203,7 @@ func (c *jwksCache) ready(ctx context.Context) error {
 	case c.trusted(s, c.now()):
 		return nil
 	}
-	_, err = c.current(ctx)
+	_, _, err = c.current(ctx)
 	return err
 }
 
@@ -227,12 +224,12 @@ func (s *cacheState) failedLately(now instant) bool {
 	return s.err != nil && now.since(s.failedAt) < failureCounts
 }
 
-func (c *jwksCache) view(s *cacheState, now instant) view {
-	v := view{Set: s.keys, issuer: s.issuer, trouble: s.err, retry: c.retryIn(s, now)}
+func (c *jwksCache) keysAtHand(s *cacheState, now instant) keysAtHand {
+	k := keysAtHand{Set: s.keys, issuer: s.issuer}
 	if s.former != "" && now.since(s.formerSince) < formerIssuerLife {
-		v.formerIssuer = s.former
+		k.formerIssuer = s.former
 	}
-	return v
+	return k
 }
 
 // unavailable makes an ErrKeysUnavailable of what kept the keys away.
@@ -326,7 +323,7 @@ func (c *jwksCache) start(now instant) *flight {
 }
 
 // startOnDemand is start for a kid that is unknown in what was seen.
-func (c *jwksCache) startOnDemand(now instant, seen view) *flight {
+func (c *jwksCache) startOnDemand(now instant, seen keysAtHand) *flight {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.state.Load()

@@ -185,7 +185,7 @@ func TestHopelessTokensFetchNothing(t *testing.T) {
 		s.mustFetches(1)
 		s.must(expired, ReasonUnknownKey)
 		s.mustFetches(0)
-		s.verifier.cluster.config.Audiences = []string{"another-service"}
+		s.verifier.members[0].cluster.config.Audiences = []string{"another-service"}
 		s.mustNotKnow(random)
 		s.mustFetches(0)
 
@@ -247,7 +247,7 @@ func TestIdleVerifierAsksFirst(t *testing.T) {
 	for _, idle := range []time.Duration{61 * time.Minute, 24*time.Hour - time.Minute, 24 * time.Hour, 30 * 24 * time.Hour} {
 		t.Run(idle.String(), func(t *testing.T) {
 			tell(t, func(t *testing.T, s *story) {
-				s.verifier.cluster.config.MaxLifetime = -1
+				s.verifier.members[0].cluster.config.MaxLifetime = -1
 				s.lifetime = 365 * 24 * time.Hour
 				token := s.mint("old")
 				s.must(token, "")
@@ -425,8 +425,8 @@ func TestUnknownKidsAtAFlakyOrigin(t *testing.T) {
 func TestSetThatChangedMeanwhile(t *testing.T) {
 	tell(t, func(t *testing.T, s *story) {
 		s.mustKnow("old")
-		seen, err := s.cache.current(t.Context())
-		if err != nil {
+		early, late := lookup{keyring: s.cache}, lookup{keyring: s.cache}
+		if err := errors.Join(early.current(t.Context()), late.current(t.Context())); err != nil {
 			t.Fatal(err)
 		}
 		s.publish("new")
@@ -434,8 +434,8 @@ func TestSetThatChangedMeanwhile(t *testing.T) {
 		s.mustKnowAtOnce("old")
 		s.mustFetches(2)
 		began := time.Now()
-		got, err := s.cache.again(t.Context(), seen)
-		if err != nil || got.Key("new") == nil || time.Since(began) != 0 {
+		err := early.refresh(t.Context())
+		if err != nil || early.seen.Key("new") == nil || time.Since(began) != 0 {
 			t.Errorf("%v after %v: want the new set at once", err, time.Since(began))
 		}
 		s.mustFetches(0)
@@ -444,7 +444,7 @@ func TestSetThatChangedMeanwhile(t *testing.T) {
 		s.publish("newer")
 		go s.verify(s.mint("newer"))
 		synctest.Wait()
-		if got, err = s.cache.again(t.Context(), seen); err != nil || got.Key("newer") == nil {
+		if err = late.refresh(t.Context()); err != nil || late.seen.Key("newer") == nil {
 			t.Errorf("%v: want the set of the fetch under way", err)
 		}
 		s.mustFetches(1)
@@ -487,13 +487,14 @@ func TestWithdrawnKeyGoesWithTheNextRefresh(t *testing.T) {
 func TestKeyThatWentMeanwhile(t *testing.T) {
 	tell(t, func(t *testing.T, s *story) {
 		s.mustKnow("old")
-		c := s.verifier.cluster
+		c := s.verifier.members[0].cluster
 		signer := s.cache.state.Load().keys.Key("old")
 		remember := func() int {
 			digest := sha256.Sum256([]byte(rand.Text()))
-			before := c.remembered.Len()
-			c.remember(cacheKey{digest, true}, jws.Header{Algorithm: jws.ES256, KeyID: "old"}, signer, Claims{}, new(payload))
-			return c.remembered.Len() - before
+			before := c.tokens.Len()
+			parsed := parsedToken{header: jws.Header{Algorithm: jws.ES256, KeyID: "old"}, claimed: new(payload)}
+			c.toCache(cacheKey{digest, true}, parsed, signer, Claims{})
+			return c.tokens.Len() - before
 		}
 		if n := remember(); n != 1 {
 			t.Errorf("while the key is in use %d are remembered, want 1", n)
@@ -847,8 +848,8 @@ func (h hangingLog) Handle(context.Context, slog.Record) error {
 
 func TestLearntIssuer(t *testing.T) {
 	tell(t, func(t *testing.T, s *story) {
-		c := s.verifier.cluster
-		c.learns, c.config.Issuer = true, ""
+		c := s.verifier.members[0].cluster
+		c.learnsIssuer, c.issuers = true, nil
 		issuer := "https://one.example"
 		published := s.fetch
 		s.cache.fetch = func(ctx context.Context, cause fetchCause) (fetched, error) {
@@ -868,7 +869,7 @@ func TestLearntIssuer(t *testing.T) {
 		issuer = "https://two.example"
 		s.must(s.mintOf("https://two.example", "old"), "")
 		s.mustFetches(1)
-		s.verifier.cluster.config.MaxLifetime = -1
+		s.verifier.members[0].cluster.config.MaxLifetime = -1
 		s.lifetime = 48 * time.Hour
 		remembered := s.mintOf("https://one.example", "old")
 		for range 23 {

@@ -16,13 +16,17 @@ import (
 
 const rereadInterval = time.Second // of a KeyFile
 
-// keyring is a KeySource at work.
+// A keyring is a KeySource at work.
 type keyring interface {
-	// current returns the keys to judge a token by.
-	current(ctx context.Context) (view, error)
-	// again returns them once more for a token that passed rule 3, and whose
-	// aud and exp would pass, but that the keys seen can't judge.
-	again(ctx context.Context, seen view) (view, error)
+	// current returns the keys to judge a token by, and whether it waited for a
+	// fetch to get them.
+	current(ctx context.Context) (keys keysAtHand, waited bool, err error)
+	// refresh brings the keys up to date for a token that could pass, but that
+	// those seen can't judge. It returns whether it waited for a fetch.
+	refresh(ctx context.Context, seen keysAtHand) (waited bool, err error)
+	// latest returns the keys without waiting. It is an error while nobody can
+	// tell whether newer ones could judge what these can't.
+	latest() (keysAtHand, error)
 	// ready returns nil while there are keys.
 	ready(ctx context.Context) error
 	// holds reports whether a key is in use at this moment.
@@ -30,31 +34,115 @@ type keyring interface {
 	addStats(*Stats)
 }
 
-// view is what a keyring knows at one moment.
-type view struct {
+// keysAtHand is what a keyring has at one moment.
+type keysAtHand struct {
 	*keyset.Set
-	issuer       string        // as the origin names it, where it is to be learnt
-	formerIssuer string        // the one before it, while it is honoured
-	trouble      error         // why the keys could not be brought up to date; nil if they could
-	retry        time.Duration // with trouble: until the next attempt
-	waited       bool          // a fetch was waited for to get this
+	issuer       string // as the discovery document names it; "" if none was read
+	formerIssuer string // the one before it, while it is honoured
 }
 
-// unavailable is the error of a token that v can't judge, while nobody can tell
-// whether a newer set could. It is nil without trouble.
-func (v view) unavailable() error {
-	if v.trouble == nil {
-		return nil
+// publishedBy reports whether the discovery document names issuer, or did so
+// lately. No document names the empty one.
+func (k keysAtHand) publishedBy(issuer string) bool {
+	return issuer != "" && (issuer == k.issuer || issuer == k.formerIssuer)
+}
+
+// lookup is the use that one call of Verify makes of the keys. It holds the rule
+// of one fetch for each caller: whoever has waited for a fetch waits for no
+// other one.
+type lookup struct {
+	keyring keyring
+	seen    keysAtHand
+	waited  bool
+}
+
+// current looks at the keys, once.
+func (l *lookup) current(ctx context.Context) (err error) {
+	if l.seen.Set == nil {
+		l.seen, l.waited, err = l.keyring.current(ctx)
 	}
-	return &keysUnavailable{cause: v.trouble, retry: v.retry}
+	return err
+}
+
+// refresh looks at the keys again, after a fetch if one may be waited for.
+func (l *lookup) refresh(ctx context.Context) error {
+	if !l.waited {
+		waited, err := l.keyring.refresh(ctx, l.seen)
+		if err != nil {
+			return err
+		}
+		l.waited = waited
+	}
+	return l.latest()
+}
+
+// latest looks at the keys again.
+func (l *lookup) latest() (err error) {
+	l.seen, err = l.keyring.latest()
+	return err
+}
+
+// newKeyring makes the keyring of New. What onIssuerChange logs goes to the
+// logger that it is given.
+func newKeyring(config Config, onIssuerChange func(logger *slog.Logger, issuer string)) (keyring, error) {
+	switch source := config.Keys.(type) {
+	case nil:
+		return newRemoteKeyring(config, RemoteKeys{}, onIssuerChange)
+	case RemoteKeys:
+		return newRemoteKeyring(config, source, onIssuerChange)
+	case KeyFile:
+		file, err := newFileKeys(source, config.Logger)
+		if err != nil {
+			return nil, badField("Keys", "KeyFile: %w", err)
+		}
+		return file, nil
+	case PublicKeys:
+		set, err := source.keySet()
+		if err != nil {
+			return nil, badField("Keys", "PublicKeys: %w", err)
+		}
+		return staticKeys{set}, nil
+	default:
+		return nil, badField("Keys", "a %T is no KeySource: want PublicKeys, KeyFile or RemoteKeys, by value", source)
+	}
+}
+
+func newRemoteKeyring(config Config, keys RemoteKeys, onIssuerChange func(logger *slog.Logger, issuer string)) (keyring, error) {
+	r, err := newRemote(config.Issuer, keys, config.Logger)
+	if err != nil {
+		return nil, err
+	}
+	return newJWKSCache(r, config.Logger, onIssuerChange), nil
+}
+
+// newJWKSCache makes the keyring of keys that r fetches.
+func newJWKSCache(r *remote, logger *slog.Logger, onIssuerChange func(logger *slog.Logger, issuer string)) *jwksCache {
+	logger = safelog.New(logger)
+	cache := &jwksCache{
+		fetch:    r.fetch,
+		now:      realClock,
+		maxStale: cmp.Or(r.config.MaxStale, defaultMaxStale),
+		learnt:   func(issuer string) { onIssuerChange(logger, issuer) },
+		logger:   logger,
+	}
+	if path := r.config.SnapshotFile; path != "" {
+		url := r.configuredURL().Digest()
+		cache.snapshot = &snapshotFile{
+			path: path, issuer: r.issuer, url: url, roots: r.client.RootsDigest, write: replaceFile,
+		}
+	}
+	return cache
 }
 
 // staticKeys is the keyring of PublicKeys.
 type staticKeys struct{ set *keyset.Set }
 
-func (s staticKeys) current(context.Context) (view, error)     { return view{Set: s.set}, nil }
-func (s staticKeys) again(context.Context, view) (view, error) { return view{Set: s.set}, nil }
-func (s staticKeys) ready(context.Context) error               { return nil }
+func (s staticKeys) current(context.Context) (keysAtHand, bool, error) {
+	return keysAtHand{Set: s.set}, false, nil
+}
+func (s staticKeys) refresh(context.Context, keysAtHand) (bool, error) { return false, nil }
+func (s staticKeys) latest() (keysAtHand, error)                       { return keysAtHand{Set: s.set}, nil }
+func (s staticKeys) ready(context.Context) error                       { return nil }
 func (s staticKeys) holds(id string, fingerprint [sha256.Size]byte) bool {
 	return s.set.Holds(id, fingerprint)
 }
@@ -90,22 +178,28 @@ func newFileKeys(path KeyFile, logger *slog.Logger) (*fileKeys, error) {
 	return f, nil
 }
 
-func (f *fileKeys) current(ctx context.Context) (view, error) {
+func (f *fileKeys) current(ctx context.Context) (keysAtHand, bool, error) {
 	content, err := f.file.Get(ctx)
 	if err != nil {
-		return view{}, &keysUnavailable{cause: err}
+		return keysAtHand{}, false, &keysUnavailable{cause: err}
 	}
 	goodAt := instant{mono: content.GoodAt, wall: content.GoodAt.Round(0)}
 	if f.now().since(goodAt) >= defaultMaxStale {
 		problem := cmp.Or(content.Problem, errors.New("the clock was set, and the file not looked at since"))
-		return view{}, &keysUnavailable{cause: fmt.Errorf("not in order for %v: %w", defaultMaxStale, problem)}
+		return keysAtHand{}, false, &keysUnavailable{cause: fmt.Errorf("not in order for %v: %w", defaultMaxStale, problem)}
 	}
-	return view{Set: content.Value, trouble: content.Problem}, nil
+	return keysAtHand{Set: content.Value}, false, nil
 }
 
-// again does not look twice: current has looked.
-func (f *fileKeys) again(_ context.Context, seen view) (view, error) {
-	return seen, seen.unavailable()
+// refresh does not look again: current has looked.
+func (f *fileKeys) refresh(context.Context, keysAtHand) (bool, error) { return false, nil }
+
+func (f *fileKeys) latest() (keysAtHand, error) {
+	content, err := f.file.Last()
+	if err := cmp.Or(err, content.Problem); err != nil {
+		return keysAtHand{}, &keysUnavailable{cause: err}
+	}
+	return keysAtHand{Set: content.Value}, nil
 }
 
 func (f *fileKeys) holds(id string, fingerprint [sha256.Size]byte) bool {
@@ -114,7 +208,7 @@ func (f *fileKeys) holds(id string, fingerprint [sha256.Size]byte) bool {
 }
 
 func (f *fileKeys) ready(ctx context.Context) error {
-	_, err := f.current(ctx)
+	_, _, err := f.current(ctx)
 	return err
 }
 

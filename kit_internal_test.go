@@ -77,7 +77,7 @@ func tell(t *testing.T, plot func(*testing.T, *story)) {
 		}
 		s.cache = &jwksCache{fetch: s.fetch, now: s.now, maxStale: defaultMaxStale, learnt: func(string) {}, logger: logger}
 		c.keys = s.cache
-		s.verifier = &Verifier{cluster: c, allowed: allowed}
+		s.verifier = newVerifier(c, allowed)
 		s.publish("old")
 		defer time.Sleep(fetchTimeout) // a fetch in the background ends
 		plot(t, s)

@@ -15,12 +15,12 @@ import (
 // Errors are those of Verify; a request without a bearer token is ErrNoToken,
 // one with two Authorization headers is refused.
 func (v *Verifier) VerifyRequest(r *http.Request) (Claims, error) {
-	if v == nil || v.cluster == nil {
+	if v == nil || len(v.members) == 0 {
 		return Claims{}, errNotMade
 	}
 	token, err := bearerToken(r.Header)
 	if err != nil {
-		return v.deliver(r.Context(), Claims{}, err)
+		return v.members[0].deliver(r.Context(), Claims{}, err)
 	}
 	return v.Verify(r.Context(), token)
 }

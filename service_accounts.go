@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -12,7 +13,7 @@ import (
 // shares all else with v. None, one that v does not admit, and a joined v are
 // errors.
 func (v *Verifier) WithServiceAccounts(accounts ...string) (*Verifier, error) {
-	if v == nil || v.cluster == nil || v.members != nil {
+	if v == nil || len(v.members) == 0 || v.byIssuer != nil {
 		return nil, errors.New("kubejwt: WithServiceAccounts: wants a Verifier made by New or InCluster")
 	}
 	allowed, err := parseServiceAccounts(accounts)
@@ -20,12 +21,14 @@ func (v *Verifier) WithServiceAccounts(accounts ...string) (*Verifier, error) {
 		return nil, fmt.Errorf("kubejwt: WithServiceAccounts: %w", err)
 	}
 	for _, account := range accounts {
-		if !v.allowed.covers(account) {
+		if !v.members[0].allowed.covers(account) {
 			return nil, fmt.Errorf("kubejwt: WithServiceAccounts: %q is not admitted by the Verifier that is copied", account)
 		}
 	}
 	allowed.field = "the service accounts given to WithServiceAccounts"
-	return &Verifier{cluster: v.cluster, allowed: allowed, onVerdict: v.onVerdict}, nil
+	copied := v.members[0]
+	copied.allowed = allowed
+	return &Verifier{members: []member{copied}}, nil
 }
 
 // WithOnVerdict returns a copy of v that tells its verdicts to onVerdict in the
@@ -35,9 +38,11 @@ func (v *Verifier) WithOnVerdict(onVerdict func(context.Context, Claims, error))
 	if v == nil {
 		return nil
 	}
-	other := *v
-	other.onVerdict = onVerdict
-	return &other
+	copied := &Verifier{members: slices.Clone(v.members), byIssuer: v.byIssuer}
+	for i := range copied.members {
+		copied.members[i].onVerdict = onVerdict
+	}
+	return copied
 }
 
 // allowedAccounts is rule 9's list. The zero value admits nobody.

@@ -69,22 +69,22 @@ func (f *fleet) publish(t *testing.T, kid string) {
 	f.set.Store(set)
 }
 
-// member is one verifier of a fleet.
-type member struct {
+// service is one verifier of a fleet.
+type service struct {
 	fleet       *fleet
 	cache       *jwksCache
 	documentDue time.Time
 }
 
-func (f *fleet) join() *member {
-	m := &member{fleet: f}
+func (f *fleet) join() *service {
+	m := &service{fleet: f}
 	m.cache = &jwksCache{fetch: m.fetch, now: realClock, maxStale: defaultMaxStale, learnt: func(string) {}, logger: f.logger}
 	return m
 }
 
 // fetch asks the origin as remote does: for the document where it is due, then
 // for the keys.
-func (m *member) fetch(_ context.Context, cause fetchCause) (fetched, error) {
+func (m *service) fetch(_ context.Context, cause fetchCause) (fetched, error) {
 	if cause != causeRefresh || time.Now().After(m.documentDue) {
 		if err := m.ask(); err != nil {
 			return fetched{}, err
@@ -97,7 +97,7 @@ func (m *member) fetch(_ context.Context, cause fetchCause) (fetched, error) {
 	return fetched{keys: m.fleet.set.Load(), maxAge: time.Hour}, nil
 }
 
-func (m *member) ask() error {
+func (m *service) ask() error {
 	now := time.Since(m.fleet.began)
 	m.fleet.requests[now/time.Second].Add(1)
 	time.Sleep(m.fleet.roundTrips)
@@ -109,7 +109,7 @@ func (m *member) ask() error {
 
 // serve judges tokens of known keys until then: a use sets off what is due.
 // Uses between two due times change nothing, and are left out.
-func (m *member) serve(until time.Duration) {
+func (m *service) serve(until time.Duration) {
 	for {
 		next := m.due().Add(time.Duration(rand.ExpFloat64() * float64(time.Second)))
 		if end := m.fleet.began.Add(until); !next.Before(end) {
@@ -122,7 +122,7 @@ func (m *member) serve(until time.Duration) {
 }
 
 // due is when the next use has an effect: not before now.
-func (m *member) due() time.Time {
+func (m *service) due() time.Time {
 	now := time.Now()
 	s := m.cache.state.Load()
 	switch {
@@ -136,10 +136,11 @@ func (m *member) due() time.Time {
 }
 
 // suffer judges ten tokens of random kids a second until then.
-func (m *member) suffer(until time.Duration) {
+func (m *service) suffer(until time.Duration) {
 	for time.Since(m.fleet.began) < until {
-		if seen, err := m.cache.current(context.Background()); err == nil {
-			m.cache.again(context.Background(), seen)
+		keys := lookup{keyring: m.cache}
+		if err := keys.current(context.Background()); err == nil {
+			keys.refresh(context.Background())
 		}
 		s := m.cache.state.Load()
 		next := later(time.Now(), s.onDemandAt.mono.Add(s.spacing))
@@ -188,11 +189,12 @@ func days(t *testing.T, f *fleet) {
 			// Each of the callers renews its token some time after the rotation.
 			first := 1 - math.Pow(1-rand.Float64(), 1./callersEach)
 			m.serve(rotationAt + time.Duration(first*float64(tokensRenewed)))
-			seen, err := m.cache.current(context.Background())
-			if err == nil && seen.Key("second") == nil {
-				seen, err = m.cache.again(context.Background(), seen)
+			keys := lookup{keyring: m.cache}
+			err := keys.current(context.Background())
+			if err == nil && keys.seen.Key("second") == nil {
+				err = keys.refresh(context.Background())
 			}
-			if err != nil || seen.Key("second") == nil {
+			if err != nil || keys.seen.Key("second") == nil {
 				t.Errorf("a token of the new key was refused: %v", err)
 			}
 			m.serve(floodAt)
@@ -203,7 +205,7 @@ func days(t *testing.T, f *fleet) {
 	f.wait(&all)
 }
 
-// wait ends with the last fetch that a member has set off in the background: a
+// wait ends with the last fetch that a service has set off in the background: a
 // bubble's time stands still without its first goroutine.
 func (f *fleet) wait(members *sync.WaitGroup) {
 	members.Wait()

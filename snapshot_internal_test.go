@@ -33,14 +33,15 @@ func (s *story) restart() {
 		fetch: last.fetch, now: last.now, maxStale: last.maxStale, snapshot: last.snapshot,
 		learnt: last.learnt, logger: last.logger,
 	}
-	config := s.verifier.cluster.config
+	was := s.verifier.members[0].cluster
+	config := was.config
 	config.ServiceAccounts = []string{"*"}
 	c, allowed, err := config.prepare()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	c.keys, c.learns = s.cache, s.verifier.cluster.learns
-	s.verifier = &Verifier{cluster: c, allowed: allowed}
+	c.keys, c.learnsIssuer, c.issuers = s.cache, was.learnsIssuer, was.issuers
+	s.verifier = newVerifier(c, allowed)
 }
 
 func TestSnapshotOutlivesTheProcess(t *testing.T) {
@@ -271,7 +272,8 @@ func TestSnapshotRestoresALearntIssuer(t *testing.T) {
 	folder := t.TempDir()
 	tell(t, func(t *testing.T, s *story) {
 		s.keepsSnapshot(folder).issuer = ""
-		s.verifier.cluster.learns, s.verifier.cluster.config.Issuer = true, ""
+		c := s.verifier.members[0].cluster
+		c.learnsIssuer, c.issuers = true, nil
 		issuer := "https://one.example"
 		published := s.fetch
 		s.cache.fetch = func(ctx context.Context, cause fetchCause) (fetched, error) {

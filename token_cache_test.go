@@ -1,7 +1,10 @@
 package kubejwt_test
 
 import (
+	"fmt"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -172,4 +175,66 @@ func TestKnownHeader(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// What is remembered of a token has a bound, however many audiences it names
+// and however long its names are.
+func TestRememberedSize(t *testing.T) {
+	const tokens, most = 1000, 3 << 10
+	k := newKit(t)
+	k.RotateKey("ES256")
+	config := staticConfig(t, k.Cluster)
+	config.ServiceAccounts = []string{"*"}
+	longName := strings.Repeat("a", 253)
+	uid := strings.Repeat("u", 128)
+	for _, tt := range []struct {
+		name  string
+		token kubejwttest.Token
+	}{
+		{"240 audiences", kubejwttest.Token{Audiences: slices.Concat([]string{"data-store"}, manyAudiences(240))}},
+		{"the longest names", kubejwttest.Token{
+			Namespace: strings.Repeat("n", 63), ServiceAccount: longName, Audiences: []string{"data-store"},
+			Pod: kubejwt.Object{Name: longName, UID: uid}, Node: kubejwt.Object{Name: longName, UID: uid},
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			v := mustNew(t, config)
+			minted := make([]string, tokens)
+			for i := range minted {
+				minted[i] = k.Mint(tt.token)
+				if len(minted[i]) > 4<<10 {
+					t.Fatalf("a token of %d bytes", len(minted[i]))
+				}
+			}
+			before := heapInUse()
+			for _, token := range minted {
+				if _, err := v.Verify(t.Context(), token); err != nil {
+					t.Fatal(err)
+				}
+			}
+			each := (heapInUse() - before) / tokens
+			if n := v.Stats().Remembered; n != tokens || each > most {
+				t.Errorf("%d tokens are remembered, with %d bytes each: want %d, with %d at most", n, each, tokens, most)
+			}
+			t.Logf("%d bytes each", each)
+			runtime.KeepAlive(minted)
+		})
+	}
+}
+
+func manyAudiences(n int) []string {
+	var list []string
+	for i := range n {
+		list = append(list, fmt.Sprintf("a%d", i))
+	}
+	return list
+}
+
+// heapInUse is what is in use after a collection.
+func heapInUse() int64 {
+	runtime.GC()
+	runtime.GC() // what a finalizer has kept
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
 }

@@ -29,29 +29,28 @@ const (
 // multiple goroutines. A zero Verifier refuses everything with
 // ErrKeysUnavailable.
 type Verifier struct {
-	cluster   *cluster
+	members  []member       // one, or those of a joined Verifier
+	byIssuer map[string]int // of a joined Verifier: the place of the member for each iss
+}
+
+// member judges the tokens of one issuer.
+type member struct {
+	*cluster
 	allowed   allowedAccounts
 	onVerdict func(context.Context, Claims, error) // nil: nobody is told
-
-	members  []*Verifier          // of a joined Verifier
-	byIssuer map[string]*Verifier // the member for each iss
 }
 
-// cluster is what a Verifier and its copies share: the issuer, its keys, what
-// is remembered of its tokens.
+// cluster is what a Verifier and its copies share: the issuer, its keys, and
+// the tokens that were verified.
 type cluster struct {
-	config     Config // defaults filled in
-	learns     bool   // the issuer is the keyring's to know
-	static     bool   // the keys are given, and a token may come without kid
-	keys       keyring
-	remembered *tokencache.Cache[*remembered]
-	known      atomic.Pointer[knownHeader]
-	counters   counters
-}
-
-// issuers are those that are configured.
-func (c *cluster) issuers() []string {
-	return append([]string{c.config.Issuer}, c.config.FormerIssuers...)
+	config       Config   // defaults filled in
+	issuers      []string // those that are configured
+	learnsIssuer bool     // from the discovery document
+	static       bool     // the keys are given, and a token may come without kid
+	keys         keyring
+	tokens       *tokencache.Cache[*cachedToken]
+	lastHeader   atomic.Pointer[signedHeader]
+	counters     counters
 }
 
 // Verify checks token, a compact JWT without a scheme in front, and returns the
@@ -60,195 +59,200 @@ func (c *cluster) issuers() []string {
 //
 // The error is [ErrNoToken] for an empty token, an [*InvalidTokenError] for one
 // that is refused, a [*NotAllowedError] for a good one of a service account
-// that is not admitted, or wraps [ErrKeysUnavailable] if the keys to judge by
-// could not be had, and then ctx's error if ctx ended the wait for them, or
-// wraps [ErrUndecided] if Config.Check could not tell. Beside an error the
-// Claims are zero.
+// that may not call. It wraps [ErrKeysUnavailable] if there are no keys to judge
+// by, and also ctx's error if ctx ended the wait for them. It wraps
+// [ErrUndecided] if Config.Check could not tell. Beside an error the Claims are
+// zero.
 //
 // Verify waits only for keys: at the first use, for a key that is not known,
 // and after the life of the key set; never longer than 10 seconds.
 func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
-	if v == nil || v.cluster == nil {
+	if v == nil || len(v.members) == 0 {
 		return Claims{}, errNotMade
 	}
-	key := v.cluster.cacheKey(token)
-	if v.members != nil {
-		return v.verifyJoined(ctx, token, key)
-	}
-	return v.answer(ctx, token, key)
-}
-
-// answer is Verify of one issuer's Verifier.
-func (v *Verifier) answer(ctx context.Context, token string, key cacheKey) (Claims, error) {
-	claims, err := v.verify(ctx, token, key)
-	return v.deliver(ctx, claims, err)
-}
-
-// deliver returns a verdict to the caller, after everyone else who wants to
-// know of it.
-func (v *Verifier) deliver(ctx context.Context, claims Claims, err error) (Claims, error) {
-	v.cluster.record(ctx, err)
-	if err != nil {
-		claims = Claims{}
-	}
-	if v.onVerdict != nil {
-		v.onVerdict(ctx, claims, err)
-	}
-	return claims, err
+	m, claims, err := v.verify(ctx, token)
+	return m.deliver(ctx, claims, err)
 }
 
 var errNotMade error = &keysUnavailable{cause: errors.New("this Verifier is not made: use New, InCluster or Join")}
 
-func (v *Verifier) verify(ctx context.Context, token string, key cacheKey) (Claims, error) {
+// verify returns the verdict on a token and the member that gave it, which is
+// the first one for a token that names no member's issuer.
+func (v *Verifier) verify(ctx context.Context, token string) (*member, Claims, error) {
+	first := &v.members[0]
 	if token == "" {
-		return Claims{}, ErrNoToken
+		return first, Claims{}, ErrNoToken
 	}
-	c := v.cluster
-	claims, known, seen, err := v.recall(ctx, key)
-	if known {
-		return claims, err
+	key := v.cacheKey(token)
+	m, cached := v.fromCache(key)
+	var keys lookup
+	if cached != nil {
+		keys.keyring = m.keys
+		if claims, known, err := m.judgeCached(ctx, &keys, cached); known {
+			return m, claims, err
+		}
 	}
+	parsed, err := v.parse(token)
+	if err != nil {
+		return first, Claims{}, err
+	}
+	if m, err = v.memberFor(parsed); err != nil {
+		return first, Claims{}, err
+	}
+	keys.keyring = m.keys
+	claims, err := m.judge(ctx, &keys, parsed, key)
+	return m, claims, err
+}
 
+// parsedToken is a token of the right form. Nothing in it is verified.
+type parsedToken struct {
+	compact jws.Compact
+	header  jws.Header
+	claimed *payload
+}
+
+// parse applies the rules that are the same for each member.
+func (v *Verifier) parse(token string) (parsedToken, error) {
 	// Rule 1: size and form.
 	compact, err := jws.Split(token)
 	if errors.Is(err, jws.ErrTooLarge) {
-		return Claims{}, refuse(1, ReasonTooLarge, "a token of a pod's size", err.Error())
+		return parsedToken{}, refuse(1, ReasonTooLarge, "a token of a pod's size", err.Error())
 	}
 	if err != nil {
-		return Claims{}, refuse(1, ReasonMalformed, "three segments of base64url", err.Error())
+		return parsedToken{}, refuse(1, ReasonMalformed, "three segments of base64url", err.Error())
 	}
 
 	// Rule 2: the header.
-	header, err := c.parseHeader(compact)
+	header, err := v.parseHeader(compact)
 	if errors.Is(err, jws.ErrAlgorithm) {
-		return Claims{}, refuse(2, ReasonBadAlgorithm, "RS256, ES256, ES384 or ES512", err.Error())
+		return parsedToken{}, refuse(2, ReasonBadAlgorithm, "RS256, ES256, ES384 or ES512", err.Error())
 	}
 	if err != nil {
-		return Claims{}, refuse(2, ReasonMalformed, "a header of alg, kid and perhaps typ", err.Error())
+		return parsedToken{}, refuse(2, ReasonMalformed, "a header of alg, kid and perhaps typ", err.Error())
 	}
-	if header.KeyID == "" && !c.static {
-		return Claims{}, refuse(2, ReasonMalformed, "a kid", "none, which only static keys can do without")
+	if header.KeyID == "" && !slices.ContainsFunc(v.members, func(m member) bool { return m.static }) {
+		return parsedToken{}, errNoKeyID()
 	}
 
-	// Rule 3: the payload decodes, and iss is one of ours.
+	// Rule 3: the payload decodes, and is no Secret-based token's.
 	claimed, err := decodePayload(compact.UnverifiedPayload())
 	if err != nil {
-		return Claims{}, refuse(3, ReasonMalformed, "a payload of claims", err.Error())
+		return parsedToken{}, refuse(3, ReasonMalformed, "a payload of claims", err.Error())
 	}
-	keys, err := c.gate(ctx, claimed, seen)
-	if err != nil {
+	if claimed.isLegacy() {
+		return parsedToken{}, refuse(3, ReasonLegacy, "a projected token", "a Secret-based one")
+	}
+	return parsedToken{compact, header, claimed}, nil
+}
+
+func errNoKeyID() error {
+	return refuse(2, ReasonMalformed, "a kid", "none, which only static keys can do without")
+}
+
+// judge applies the other rules, which depend on the member.
+func (m *member) judge(ctx context.Context, keys *lookup, parsed parsedToken, key cacheKey) (Claims, error) {
+	// Rule 3, the rest: iss is one of ours, before anything else uses the network.
+	if err := m.checkIssuer(ctx, keys, parsed.claimed); err != nil {
 		return Claims{}, err
 	}
 
 	// Rule 4: the key, by kid, is for this alg.
-	candidates, err := c.candidates(ctx, keys, header, claimed)
+	selected, err := m.selectKeys(ctx, keys, parsed)
 	if err != nil {
 		return Claims{}, err
 	}
 
 	// Rule 5: the signature.
-	signer := signedBy(compact, header, candidates)
+	signer := parsed.signedBy(selected)
 	if signer == nil {
 		return Claims{}, refuse(5, ReasonBadSignature, "", "")
 	}
-
-	c.knowHeader(compact, header)
+	m.keepHeader(parsed)
 
 	// Rule 6: only now the claims are judged, as they were decoded.
+	claimed := parsed.claimed
 
 	// Rule 7: the registered claims.
-	audience, err := c.judge(&claimed.registered, claimed.warnAfter())
+	audience, err := m.checkRegistered(&claimed.registered)
 	if err != nil {
 		return Claims{}, withSubject(claimed, err)
 	}
 
 	// Rule 8: one consistent identity.
-	claims, err = claimed.identity()
+	claims, err := claimed.identity()
 	if err != nil {
-		return Claims{}, withSubject(claimed, refuse(8, ReasonNotAServiceAccount, "a token that names one service account", err.Error()))
+		return Claims{}, withSubject(claimed,
+			refuse(8, ReasonNotAServiceAccount, "a token that names one service account", err.Error()))
 	}
-	claims = c.complete(claims, claimed, audience)
+	claims = m.fillIn(claims, claimed, audience)
 
 	// Rule 9: policy.
-	if c.config.RequirePod && claims.Pod == (Object{}) {
+	if m.config.RequirePod && claims.Pod == (Object{}) {
 		return Claims{}, withSubject(claimed, refuse(9, ReasonNotBound, "a token bound to a pod", "one that is not"))
 	}
-	if !v.allowed.admit(claims.Namespace, claims.ServiceAccount.Name) {
-		return Claims{}, v.allowed.deny(claims)
+	if !m.allowed.admit(claims.Namespace, claims.ServiceAccount.Name) {
+		return Claims{}, m.allowed.deny(claims)
 	}
 
 	// Rule 10: what cannot be told offline.
-	if err := c.check(claims); err != nil {
+	if err := m.check(claims); err != nil {
 		return Claims{}, err
 	}
 
-	c.remember(key, header, signer, claims, claimed)
+	m.toCache(key, parsed, signer, claims)
 	return claims, nil
 }
 
-// knownHeader is a header that a key has signed. One signer's is the same bytes
-// in every token, so that it need not be parsed each time.
-type knownHeader struct {
+// signedHeader is a header that a key has signed. The tokens of one key have the
+// same bytes there, so that they need not be parsed each time.
+type signedHeader struct {
 	decoded []byte
 	parsed  jws.Header
 }
 
-func (c *cluster) parseHeader(compact jws.Compact) (jws.Header, error) {
-	if known := c.known.Load(); known != nil && compact.HasHeader(known.decoded) {
-		return known.parsed, nil
+func (v *Verifier) parseHeader(compact jws.Compact) (jws.Header, error) {
+	for i := range v.members {
+		if last := v.members[i].lastHeader.Load(); last != nil && compact.HasHeader(last.decoded) {
+			return last.parsed, nil
+		}
 	}
 	return compact.ParseHeader()
 }
 
-func (c *cluster) knowHeader(compact jws.Compact, header jws.Header) {
-	if known := c.known.Load(); known == nil || !compact.HasHeader(known.decoded) {
-		c.known.Store(&knownHeader{compact.CloneHeader(), header})
+func (c *cluster) keepHeader(parsed parsedToken) {
+	if last := c.lastHeader.Load(); last == nil || !parsed.compact.HasHeader(last.decoded) {
+		c.lastHeader.Store(&signedHeader{parsed.compact.CloneHeader(), parsed.header})
 	}
 }
 
-// gate is the rest of rule 3: the issuer is one of ours, before anything that
-// could set off a fetch. Where it is to be learnt, it is learnt from the
-// discovery document, never from a token. A caller for whom recall has waited
-// for a fetch has had its one.
-func (c *cluster) gate(ctx context.Context, claimed *payload, seen view) (view, error) {
-	if claimed.isLegacy() {
-		return view{}, refuse(3, ReasonLegacy, "a projected token", "a Secret-based one")
+// checkIssuer is the rest of rule 3: iss is one of ours, before anything that
+// could set off a fetch. Where the issuer is to be learnt, it is learnt from the
+// discovery document, never from a token.
+func (c *cluster) checkIssuer(ctx context.Context, keys *lookup, claimed *payload) error {
+	if slices.Contains(c.issuers, claimed.Issuer) {
+		return keys.current(ctx)
 	}
-	if !c.learns && !c.isOurs(claimed.Issuer, view{}) {
-		return view{}, c.refuseIssuer(claimed, view{})
+	if !c.learnsIssuer {
+		return wrongIssuer(quote.Value(c.config.Issuer), claimed)
 	}
-	keys, err := c.keys.current(ctx)
-	if err != nil {
-		return view{}, err
+	if err := keys.current(ctx); err != nil {
+		return err
 	}
-	keys.waited = keys.waited || seen.waited
-	if c.isOurs(claimed.Issuer, keys) {
-		return keys, nil
+	if keys.seen.publishedBy(claimed.Issuer) {
+		return nil
 	}
-	if keys, err = c.lookAgain(ctx, keys, claimed); err != nil {
-		return view{}, err
+	if err := c.refresh(ctx, keys, claimed); err != nil {
+		return err
 	}
-	if !c.isOurs(claimed.Issuer, keys) {
-		return view{}, c.refuseIssuer(claimed, keys)
+	if keys.seen.publishedBy(claimed.Issuer) {
+		return nil
 	}
-	return keys, nil
+	return wrongIssuer(quote.Value(keys.seen.issuer), claimed)
 }
 
-// isOurs compares bytes: an issuer has one spelling.
-func (c *cluster) isOurs(issuer string, keys view) bool {
-	if issuer == "" {
-		return false
-	}
-	return issuer == c.config.Issuer || slices.Contains(c.config.FormerIssuers, issuer) ||
-		c.learns && (issuer == keys.issuer || issuer == keys.formerIssuer)
-}
-
-func (c *cluster) refuseIssuer(claimed *payload, keys view) error {
-	want := quote.Value(c.config.Issuer)
-	if c.learns {
-		want = quote.Value(keys.issuer)
-	}
-	return wrongIssuer(want, claimed)
+// acceptsIssuer is checkIssuer for keys that were seen.
+func (c *cluster) acceptsIssuer(issuer string, seen keysAtHand) bool {
+	return slices.Contains(c.issuers, issuer) || c.learnsIssuer && seen.publishedBy(issuer)
 }
 
 func wrongIssuer(want string, claimed *payload) error {
@@ -259,36 +263,36 @@ func wrongIssuer(want string, claimed *payload) error {
 	return refuse(3, ReasonWrongIssuer, "iss "+want, got)
 }
 
-// lookAgain returns the keys to look in once more for a token that the ones
-// seen can't judge. Only a token that could pass afterwards sets off a fetch:
-// its unverified aud and exp decide, here and nowhere else.
-func (c *cluster) lookAgain(ctx context.Context, seen view, claimed *payload) (view, error) {
+// refresh looks at the keys once more for a token that those seen can't judge.
+// Only a token that could pass afterwards sets off a fetch: its unverified aud
+// and exp decide, here and nowhere else.
+func (c *cluster) refresh(ctx context.Context, keys *lookup, claimed *payload) error {
 	if _, ok := c.audience(claimed.Audiences); !ok || !c.unexpired(claimed.Expiry, c.config.Now()) {
-		return seen, seen.unavailable()
+		return keys.latest()
 	}
-	return c.keys.again(ctx, seen)
+	return keys.refresh(ctx)
 }
 
-// candidates are the keys to try: the one that kid names or, for static keys
+// selectKeys returns the keys to try: the one that kid names or, for static keys
 // and no kid, a few that fit.
-func (c *cluster) candidates(ctx context.Context, keys view, header jws.Header, claimed *payload) ([]*keyset.Key, error) {
+func (c *cluster) selectKeys(ctx context.Context, keys *lookup, parsed parsedToken) ([]*keyset.Key, error) {
+	header := parsed.header
 	if header.KeyID == "" {
-		return kidless(keys, header)
+		return selectWithoutKeyID(keys.seen, header)
 	}
-	k := keys.Key(header.KeyID)
+	k := keys.seen.Key(header.KeyID)
 	if k == nil {
-		var err error
-		if keys, err = c.lookAgain(ctx, keys, claimed); err != nil {
+		if err := c.refresh(ctx, keys, parsed.claimed); err != nil {
 			return nil, err
 		}
-		k = keys.Key(header.KeyID)
+		k = keys.seen.Key(header.KeyID)
 	}
 	if k == nil {
 		got := quote.Value(header.KeyID)
-		if why := keys.WhyDropped(header.KeyID); why != "" {
+		if why := keys.seen.WhyDropped(header.KeyID); why != "" {
 			got += ", which is published and not used: " + why
 		}
-		return nil, refuse(4, ReasonUnknownKey, "one of the kids "+quote.List(keys.IDs()), got)
+		return nil, refuse(4, ReasonUnknownKey, "one of the kids "+quote.List(keys.seen.IDs()), got)
 	}
 	if k.Algorithm() != header.Algorithm {
 		return nil, refuse(4, ReasonBadAlgorithm, k.Algorithm()+", as the key of this kid is for", header.Algorithm)
@@ -296,9 +300,9 @@ func (c *cluster) candidates(ctx context.Context, keys view, header jws.Header, 
 	return []*keyset.Key{k}, nil
 }
 
-func kidless(keys view, header jws.Header) ([]*keyset.Key, error) {
+func selectWithoutKeyID(seen keysAtHand, header jws.Header) ([]*keyset.Key, error) {
 	var few []*keyset.Key
-	for _, k := range keys.Keys {
+	for _, k := range seen.Keys {
 		if k.Algorithm() != header.Algorithm {
 			continue
 		}
@@ -314,18 +318,18 @@ func kidless(keys view, header jws.Header) ([]*keyset.Key, error) {
 }
 
 // signedBy returns the first of a few keys that made the signature, or nil.
-func signedBy(compact jws.Compact, header jws.Header, candidates []*keyset.Key) *keyset.Key {
-	for _, k := range candidates {
-		if compact.Verify(header, k.Key) == nil {
+func (p parsedToken) signedBy(keys []*keyset.Key) *keyset.Key {
+	for _, k := range keys {
+		if p.compact.Verify(p.header, k.Key) == nil {
 			return k
 		}
 	}
 	return nil
 }
 
-// judge is rule 7 but for iss, which the gate has let pass in these same bytes.
-// It returns the audience that this service goes by.
-func (c *cluster) judge(r *registered, warnAfter numericDate) (audience string, err error) {
+// checkRegistered is rule 7 except for iss, which checkIssuer has let pass in
+// these same bytes. It returns the audience that this service goes by.
+func (c *cluster) checkRegistered(r *registered) (audience string, err error) {
 	now, leeway := c.config.Now(), c.config.Leeway
 	audience, ok := c.audience(r.Audiences)
 	if !ok {
@@ -342,14 +346,14 @@ func (c *cluster) judge(r *registered, warnAfter numericDate) (audience string, 
 		return "", refuse(7, ReasonMalformed, "iat and nbf not after exp", "")
 	}
 	if !c.unexpired(r.Expiry, now) {
-		return "", refuse(7, ReasonExpired, "exp after "+date(now.Add(-leeway)), date(r.Expiry.time()))
+		return "", refuse(7, ReasonExpired, "exp after "+formatTime(now.Add(-leeway)), formatTime(r.Expiry.time()))
 	}
 	if latest := now.Add(leeway); r.NotBefore.time().After(latest) || r.IssuedAt.time().After(latest) {
-		return "", refuse(7, ReasonNotYetValid, "nbf and iat no later than "+date(latest), "nbf "+date(r.NotBefore.time())+", iat "+date(r.IssuedAt.time()))
+		return "", refuse(7, ReasonNotYetValid, "nbf and iat no later than "+formatTime(latest), "nbf "+formatTime(r.NotBefore.time())+", iat "+formatTime(r.IssuedAt.time()))
 	}
-	end := c.end(r, warnAfter)
+	end := c.acceptedUntil(r)
 	if !c.unexpired(end, now) {
-		return "", refuse(7, ReasonStale, "warnafter after "+date(now.Add(-leeway)), date(warnAfter.time()))
+		return "", refuse(7, ReasonStale, "warnafter after "+formatTime(now.Add(-leeway)), formatTime(r.WarnAfter.time()))
 	}
 	// In seconds: as a Duration, 9999 years would wrap.
 	if most := int64(c.config.MaxLifetime / time.Second); c.config.MaxLifetime > 0 && end.seconds-r.IssuedAt.seconds > most {
@@ -372,21 +376,21 @@ func (c *cluster) unexpired(end numericDate, now time.Time) bool {
 	return end.present && now.Before(end.time().Add(c.config.Leeway))
 }
 
-// end is when a token ends for this Verifier, leeway aside.
-func (c *cluster) end(r *registered, warnAfter numericDate) numericDate {
-	if warnAfter.present && !c.config.AcceptExtended && warnAfter.seconds < r.Expiry.seconds {
-		return warnAfter
+// acceptedUntil is when this Verifier stops accepting a token, leeway aside.
+func (c *cluster) acceptedUntil(r *registered) numericDate {
+	if r.WarnAfter.present && !c.config.AcceptExtended && r.WarnAfter.seconds < r.Expiry.seconds {
+		return r.WarnAfter
 	}
 	return r.Expiry
 }
 
-// complete fills in what identity does not know.
-func (c *cluster) complete(claims Claims, claimed *payload, audience string) Claims {
+// fillIn adds what identity does not know.
+func (c *cluster) fillIn(claims Claims, claimed *payload, audience string) Claims {
 	claims.Issuer = claimed.Issuer
 	claims.Audience = audience
 	claims.IssuedAt = claimed.IssuedAt.time()
 	claims.NotBefore = claimed.NotBefore.time()
-	claims.Expiry = c.end(&claimed.registered, claimed.warnAfter()).time()
+	claims.Expiry = c.acceptedUntil(&claimed.registered).time()
 	return claims
 }
 
@@ -421,11 +425,24 @@ func (c *cluster) check(claims Claims) error {
 	return &refused
 }
 
-func date(t time.Time) string {
+func formatTime(t time.Time) string {
 	if t.IsZero() {
 		return "none"
 	}
 	return t.UTC().Format(time.RFC3339)
+}
+
+// deliver returns a verdict to the caller, after everyone else who wants to
+// know of it.
+func (m *member) deliver(ctx context.Context, claims Claims, err error) (Claims, error) {
+	m.record(ctx, err)
+	if err != nil {
+		claims = Claims{}
+	}
+	if m.onVerdict != nil {
+		m.onVerdict(ctx, claims, err)
+	}
+	return claims, err
 }
 
 // record counts and logs a verdict.
@@ -461,16 +478,16 @@ func (c *cluster) record(ctx context.Context, err error) {
 // for 10 seconds at most; a probe that gives up sooner finds the keys at a later
 // try. The error wraps ErrKeysUnavailable.
 func (v *Verifier) Ready(ctx context.Context) error {
-	if v == nil || v.cluster == nil {
+	if v == nil || len(v.members) == 0 {
 		return errNotMade
 	}
-	if v.members == nil {
-		return v.cluster.keys.ready(ctx)
+	if len(v.members) == 1 {
+		return v.members[0].keys.ready(ctx)
 	}
 	errs := make([]error, len(v.members))
 	var all sync.WaitGroup
-	for i, m := range v.members {
-		all.Go(func() { errs[i] = m.Ready(ctx) })
+	for i := range v.members {
+		all.Go(func() { errs[i] = v.members[i].keys.ready(ctx) })
 	}
 	all.Wait()
 	return errors.Join(errs...)
@@ -478,18 +495,19 @@ func (v *Verifier) Ready(ctx context.Context) error {
 
 // Stats returns what v has done and knows.
 func (v *Verifier) Stats() Stats {
-	s := Stats{Refused: make(map[Reason]uint64)}
-	if v == nil || v.cluster == nil {
-		return s
+	if v == nil || len(v.members) == 0 {
+		return Stats{Refused: make(map[Reason]uint64)}
 	}
-	v.cluster.counters.addTo(&s)
-	if v.members == nil {
-		v.cluster.keys.addStats(&s)
-		s.Remembered = v.cluster.remembered.Len()
-		return s
+	s := v.members[0].stats()
+	for i := range v.members[1:] {
+		s.join(v.members[1+i].stats())
 	}
-	for _, m := range v.members {
-		s.join(m.Stats())
-	}
+	return s
+}
+
+func (c *cluster) stats() Stats {
+	s := Stats{Refused: make(map[Reason]uint64), Remembered: c.tokens.Len()}
+	c.counters.addTo(&s)
+	c.keys.addStats(&s)
 	return s
 }

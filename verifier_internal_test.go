@@ -5,9 +5,11 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/kubejwt/kubejwt/internal/jws"
+	"github.com/kubejwt/kubejwt/internal/tokencache"
 )
 
 // A token costs one signature check, or without kid as many as there are keys
@@ -28,7 +30,7 @@ func TestSignatureChecks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := &cluster{keys: staticKeys{set}, static: true}
+		c := &cluster{static: true}
 		for _, tt := range []struct {
 			kid  string
 			want int
@@ -36,13 +38,53 @@ func TestSignatureChecks(t *testing.T) {
 			{set.Keys[0].ID, 1},
 			{"", n},
 		} {
-			got, err := c.candidates(t.Context(), view{Set: set}, jws.Header{Algorithm: jws.ES256, KeyID: tt.kid}, new(payload))
+			keys := lookup{keyring: staticKeys{set}, seen: keysAtHand{Set: set}}
+			parsed := parsedToken{header: jws.Header{Algorithm: jws.ES256, KeyID: tt.kid}, claimed: new(payload)}
+			got, err := c.selectKeys(t.Context(), &keys, parsed)
 			if tt.want <= 4 && (err != nil || len(got) != tt.want) {
 				t.Errorf("%d keys, kid %q: %d keys are tried, %v: want %d", n, tt.kid, len(got), err, tt.want)
 			}
 			if refusal, ok := errors.AsType[*InvalidTokenError](err); tt.want > 4 && (!ok || refusal.Reason != ReasonUnknownKey || len(got) != 0) {
 				t.Errorf("%d keys, kid %q: %d keys are tried, %v: want none, and unknown_key", n, tt.kid, len(got), err)
 			}
+		}
+	}
+}
+
+// A token is hashed only where somebody remembers it.
+func TestCacheKey(t *testing.T) {
+	member := func(issuer string, cacheSize int) *Verifier {
+		c, allowed, err := Config{
+			Issuer: issuer, Audiences: []string{"data-store"}, ServiceAccounts: []string{"*"}, CacheSize: cacheSize,
+		}.prepare()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return newVerifier(c, allowed)
+	}
+	join := func(members ...*Verifier) *Verifier {
+		v, err := Join(members...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	for _, tt := range []struct {
+		name  string
+		v     *Verifier
+		token string
+		want  bool
+	}{
+		{"remembers", member("a", 0), "x", true},
+		{"remembers nothing", member("a", -1), "x", false},
+		{"the largest token", member("a", 0), strings.Repeat("x", maxCachedToken), true},
+		{"a larger one", member("a", 0), strings.Repeat("x", maxCachedToken+1), false},
+		{"one of two remembers", join(member("a", -1), member("b", 0)), "x", true},
+		{"none of two remembers", join(member("a", -1), member("b", -1)), "x", false},
+	} {
+		key := tt.v.cacheKey(tt.token)
+		if key.fits != tt.want || (key.digest != tokencache.Digest{}) != tt.want {
+			t.Errorf("%s: a digest: %t, want %t", tt.name, key.fits, tt.want)
 		}
 	}
 }

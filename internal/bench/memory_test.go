@@ -14,15 +14,18 @@ import (
 func TestAllocations(t *testing.T) {
 	for algorithm, most := range map[string]float64{"RS256": 25, "ES256": 25, "ES384": 32, "ES512": 32} {
 		r := readRecording(t, algorithm)
+		fresh, remembering := r.verifier(t, -1), r.verifier(t, 0)
 		for _, tt := range []struct {
-			name      string
-			cacheSize int
-			most      float64
+			name string
+			v    *kubejwt.Verifier
+			most float64
 		}{
-			{"first seen", -1, most},
-			{"remembered", 0, 0},
+			{"first seen", fresh, most},
+			{"first seen, of two joined", joinStranger(t, fresh), most + 2},
+			{"remembered", remembering, 0},
+			{"remembered, of two joined", joinStranger(t, remembering), 0},
 		} {
-			v := r.verifier(t, tt.cacheSize)
+			v := tt.v
 			got := testing.AllocsPerRun(100, func() {
 				if _, err := v.Verify(t.Context(), r.token); err != nil {
 					t.Error(err)
@@ -57,6 +60,22 @@ func TestAllocationsWithAKeyFile(t *testing.T) {
 	if got > 0 {
 		t.Errorf("%v allocations: want none", got)
 	}
+}
+
+// joinStranger joins v behind a Verifier of another cluster.
+func joinStranger(t testing.TB, v *kubejwt.Verifier) *kubejwt.Verifier {
+	t.Helper()
+	config := kubejwttest.NewCluster(t).Config("data-store")
+	config.Issuer, config.CacheSize = "https://stranger.example", -1
+	stranger, err := kubejwt.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	joined, err := kubejwt.Join(stranger, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return joined
 }
 
 // What is remembered has a bound, in tokens and in bytes.
