@@ -1,6 +1,7 @@
 // Package kubejwttest is a Kubernetes cluster as far as tokens go, for the
 // tests of services that use kubejwt: it mints tokens, serves its keys over TLS
-// as kube-apiserver does, rotates them, and fails when told to.
+// as kube-apiserver does, rotates them, lets pods and service accounts be
+// watched, deletes them, and fails when told to.
 //
 //	cluster := kubejwttest.NewCluster(t)
 //	v, err := kubejwt.New(cluster.Config("data-store"))
@@ -40,6 +41,8 @@ type Cluster struct {
 	folder string
 	caPEM  []byte
 	renew  *time.Timer
+
+	objects objects
 
 	mu        sync.Mutex // guards the rest
 	keys      []signingKey
@@ -82,6 +85,7 @@ func Start() (*Cluster, error) {
 	}
 	c := &Cluster{
 		issuer:    "https://" + listener.Addr().String(),
+		objects:   newObjects(),
 		keys:      []signingKey{key},
 		available: true,
 	}
@@ -182,11 +186,14 @@ func (c *Cluster) DropKey(kid string) {
 }
 
 // SetAvailable sets whether the API server answers. While it does not,
-// connections break off.
+// connections break off, those of watches too.
 func (c *Cluster) SetAvailable(available bool) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.available = available
+	c.mu.Unlock()
+	if !available {
+		c.CutWatches()
+	}
 }
 
 // SetLatency sets how long the API server takes to answer a request: 0, as at

@@ -11,10 +11,15 @@ import (
 // mountedLifetime is that of the token which admission mounts into every pod.
 const mountedLifetime = 3607 * time.Second
 
+// watcherName is the namespace and the name of the service account whose token
+// is mounted.
+const watcherName = "default"
+
 // Folder is a folder as kubelet mounts it at
 // /var/run/secrets/kubernetes.io/serviceaccount: token, ca.crt and namespace,
 // which are symbolic links through ..data. A new token swaps ..data, at once
-// after RotateKey and when a fifth of the old one's life is left.
+// after RotateKey and when a fifth of the old one's life is left. The token is
+// that of default/default, which may list and watch pods and service accounts.
 func (c *Cluster) Folder() string { return c.folder }
 
 // wasMounted reports whether token is or was in the folder.
@@ -40,8 +45,8 @@ func (c *Cluster) renewMounted() {
 // atomic writer does (k8s.io/kubernetes pkg/volume/util/atomic_writer.go).
 func (c *Cluster) mount() error {
 	token := c.Mint(Token{
-		Namespace:      "default",
-		ServiceAccount: "default",
+		Namespace:      watcherName,
+		ServiceAccount: watcherName,
 		Audiences:      []string{c.issuer},
 		Lifetime:       mountedLifetime,
 	})
@@ -55,7 +60,7 @@ func (c *Cluster) mount() error {
 	if err := os.Mkdir(filepath.Join(c.folder, data), 0o755); err != nil {
 		return err
 	}
-	for name, content := range map[string]string{"token": token, "ca.crt": string(c.caPEM), "namespace": "default"} {
+	for name, content := range map[string]string{"token": token, "ca.crt": string(c.caPEM), "namespace": watcherName} {
 		if err := os.WriteFile(filepath.Join(c.folder, data, name), []byte(content), 0o644); err != nil {
 			return err
 		}

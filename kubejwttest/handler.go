@@ -162,13 +162,13 @@ func (c *Cluster) forge(good Token) string {
 		panic("kubejwttest: " + err.Error())
 	}
 	forger.kid = key.kid
-	return forger.mint(good, c.issuer)
+	return forger.mint(good, encode(c.payload(good)))
 }
 
 // stale is the token that admission mounts, whose holder has not read it again
 // for two hours.
 func (c *Cluster) stale(good Token) string {
-	kubernetes, _ := override(good.claims(c.issuer), good.Claims)["kubernetes.io"].(map[string]any)
+	kubernetes, _ := c.payload(good)["kubernetes.io"].(map[string]any)
 	kubernetes = maps.Clone(kubernetes)
 	if kubernetes == nil {
 		kubernetes = make(map[string]any)

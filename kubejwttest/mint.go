@@ -1,6 +1,7 @@
 package kubejwttest
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kubejwt/kubejwt"
+	"github.com/kubejwt/kubejwt/internal/apiserver"
 )
 
 // A Token says what to mint. The zero value is a good token of the service
@@ -22,7 +24,8 @@ type Token struct {
 	Audiences                 []string
 	Lifetime                  time.Duration // negative: it has expired already
 	// Pod, Node and Secret are what the token is bound to. If all three are
-	// zero it is bound to a pod on a node; a missing UID is made up.
+	// zero it is bound to a pod on a node. A missing UID is that of the object of
+	// this name, or made up.
 	Pod, Node, Secret kubejwt.Object
 	// Header and Claims override single members of the header and of the
 	// payload, whatever they are; nil removes one. The signature is always
@@ -31,20 +34,24 @@ type Token struct {
 }
 
 // Mint returns a token that this cluster signs now, in the shape in which
-// kube-apiserver writes it.
+// kube-apiserver writes it. The service account and the pod that it names exist
+// from then on; one of the same name with another UID is replaced.
 func (c *Cluster) Mint(t Token) string {
-	return c.signingKey().mint(t, c.issuer)
+	payload := encode(c.payload(t))
+	c.objects.make(payload)
+	return c.signingKey().mint(t, payload)
 }
 
-func (k signingKey) mint(t Token, issuer string) string {
+func (c *Cluster) payload(t Token) map[string]any { return override(c.claims(t), t.Claims) }
+
+func (k signingKey) mint(t Token, payload string) string {
 	header := override(map[string]any{"alg": k.alg, "kid": k.kid}, t.Header)
-	payload := override(t.claims(issuer), t.Claims)
-	return k.sign(encode(header), encode(payload))
+	return k.sign(encode(header), payload)
 }
 
 // claims are the payload as kube-apiserver builds it (Claims in
 // k8s.io/kubernetes pkg/serviceaccount/claims.go).
-func (t Token) claims(issuer string) map[string]any {
+func (c *Cluster) claims(t Token) map[string]any {
 	if t.Namespace == "" {
 		t.Namespace = "default"
 	}
@@ -61,13 +68,18 @@ func (t Token) claims(issuer string) map[string]any {
 		t.Pod.Name = t.ServiceAccount + "-7c9b54c8db-lwrfr"
 		t.Node.Name = "node-1"
 	}
+	account := apiserver.Key{Kind: apiserver.ServiceAccounts, Namespace: t.Namespace, Name: t.ServiceAccount}
 	kubernetes := map[string]any{
 		"namespace":      t.Namespace,
-		"serviceaccount": reference(kubejwt.Object{Name: t.ServiceAccount}),
+		"serviceaccount": reference(t.ServiceAccount, c.objects.uid(account, "")),
 	}
-	for name, object := range map[string]kubejwt.Object{"pod": t.Pod, "node": t.Node, "secret": t.Secret} {
+	if t.Pod != (kubejwt.Object{}) {
+		pod := apiserver.Key{Kind: apiserver.Pods, Namespace: t.Namespace, Name: t.Pod.Name}
+		kubernetes["pod"] = reference(t.Pod.Name, cmp.Or(t.Pod.UID, c.objects.uid(pod, t.ServiceAccount)))
+	}
+	for kind, object := range map[string]kubejwt.Object{"node": t.Node, "secret": t.Secret} {
 		if object != (kubejwt.Object{}) {
-			kubernetes[name] = reference(object)
+			kubernetes[kind] = reference(object.Name, cmp.Or(object.UID, uidOf(kind, object.Name)))
 		}
 	}
 	now := time.Now()
@@ -79,7 +91,7 @@ func (t Token) claims(issuer string) map[string]any {
 		"aud":           t.Audiences,
 		"exp":           now.Add(t.Lifetime).Unix(),
 		"iat":           start.Unix(),
-		"iss":           issuer,
+		"iss":           c.issuer,
 		"jti":           newUID(),
 		"kubernetes.io": kubernetes,
 		"nbf":           start.Unix(),
@@ -87,11 +99,8 @@ func (t Token) claims(issuer string) map[string]any {
 	}
 }
 
-func reference(o kubejwt.Object) map[string]any {
-	if o.UID == "" {
-		o.UID = uidOf(o.Name)
-	}
-	return map[string]any{"name": o.Name, "uid": o.UID}
+func reference(name, uid string) map[string]any {
+	return map[string]any{"name": name, "uid": uid}
 }
 
 func override(members, with map[string]any) map[string]any {

@@ -1,12 +1,10 @@
 package kubejwttest
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -26,9 +24,11 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/kubejwt/kubejwt"
+	"github.com/kubejwt/kubejwt/internal/apiserver"
 )
 
-// newServer is the API server, as far as it has to do with keys.
+// newServer is the API server, as far as it has to do with keys, pods and service
+// accounts.
 func newServer(c *Cluster, certificate tls.Certificate) *http.Server {
 	return &http.Server{
 		Handler:           http.HandlerFunc(c.serveNetwork),
@@ -40,23 +40,14 @@ func newServer(c *Cluster, certificate tls.Certificate) *http.Server {
 
 // serveNetwork answers like a kube-apiserver with RBAC as it comes: keys for
 // service accounts only (401 for a bad token, 403 for none, and 403 for whatever
-// else a service account may not do).
+// else a service account may not do); and lists and watches of pods and service
+// accounts for the account whose token is in Folder.
 func (c *Cluster) serveNetwork(w http.ResponseWriter, r *http.Request) {
 	answer, err := c.answer(r, c.authenticate(r.Header.Get("Authorization")))
 	if err != nil {
 		panic(http.ErrAbortHandler) // breaks the connection off
 	}
-	for name, value := range answer.header {
-		w.Header().Set(name, value)
-	}
-	w.WriteHeader(answer.status)
-	w.Write(answer.body)
-}
-
-type answer struct {
-	status int
-	header map[string]string
-	body   []byte
+	answer.Write(r.Context(), w)
 }
 
 var errUnavailable = errors.New("kubejwttest: the API server is not available")
@@ -67,7 +58,8 @@ type user int
 const (
 	anonymous user = iota
 	serviceAccount
-	nobody // the token is bad
+	watcher // the service account whose token is in Folder
+	nobody  // the token is bad
 )
 
 // authenticate judges a bearer token as the API server does: any token of this
@@ -82,7 +74,7 @@ func (c *Cluster) authenticate(authorization string) user {
 	// its key was dropped: a test that drops a key is about its service, and not
 	// about the minute that kubelet takes to mount another token.
 	if c.wasMounted(token) {
-		return serviceAccount
+		return watcher
 	}
 	keys, err := kubejwt.ParsePublicKeys(c.PublicKeysPEM())
 	if err != nil {
@@ -101,13 +93,18 @@ func (c *Cluster) authenticate(authorization string) user {
 	if err != nil {
 		panic("kubejwttest: " + err.Error()) // not of these fields
 	}
-	if _, err := v.Verify(context.Background(), token); err != nil {
+	claims, err := v.Verify(context.Background(), token)
+	switch {
+	case err != nil, !c.objects.exist(claims):
 		return nobody
+	case claims.Namespace == watcherName && claims.ServiceAccount.Name == watcherName:
+		return watcher
+	default:
+		return serviceAccount
 	}
-	return serviceAccount
 }
 
-func (c *Cluster) answer(r *http.Request, caller user) (answer, error) {
+func (c *Cluster) answer(r *http.Request, caller user) (*apiserver.Answer, error) {
 	path := r.URL.Path
 	c.mu.Lock()
 	latency := c.latency
@@ -119,22 +116,25 @@ func (c *Cluster) answer(r *http.Request, caller user) (answer, error) {
 		select {
 		case <-time.After(latency):
 		case <-r.Context().Done():
-			return answer{}, r.Context().Err()
+			return nil, r.Context().Err()
 		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	mayReadKeys := caller == serviceAccount || caller == watcher
 	switch {
 	case !c.available:
-		return answer{}, errUnavailable
+		return nil, errUnavailable
 	case caller == nobody:
-		return status(http.StatusUnauthorized, "Unauthorized"), nil
-	case caller == serviceAccount && r.Method == http.MethodGet && path == discoveryPath:
+		return apiserver.Failure(http.StatusUnauthorized, "Unauthorized", "Unauthorized"), nil
+	case mayReadKeys && r.Method == http.MethodGet && path == discoveryPath:
 		return c.discoveryDocument(), nil
-	case caller == serviceAccount && r.Method == http.MethodGet && path == jwksPath:
+	case mayReadKeys && r.Method == http.MethodGet && path == jwksPath:
 		return c.jwks(), nil
+	case caller == watcher && r.Method == http.MethodGet && apiserver.Is(path):
+		return c.objects.server.Answer(r), nil
 	default:
-		return status(http.StatusForbidden, "forbidden: the user cannot do this on the path"), nil
+		return apiserver.Failure(http.StatusForbidden, "Forbidden", "forbidden: the user cannot do this on the path"), nil
 	}
 }
 
@@ -143,18 +143,10 @@ const (
 	jwksPath      = "/openid/v1/jwks"
 )
 
-func status(code int, message string) answer {
-	return answer{
-		status: code,
-		header: map[string]string{"Content-Type": "application/json", "Cache-Control": "no-cache, private"},
-		body:   []byte(`{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"` + message + `"}`),
-	}
-}
-
 // discoveryDocument and jwks are as kube-apiserver writes them, in its order
 // (k8s.io/kubernetes pkg/serviceaccount/openidmetadata.go). The caller holds
 // c.mu.
-func (c *Cluster) discoveryDocument() answer {
+func (c *Cluster) discoveryDocument() *apiserver.Answer {
 	var algorithms []string
 	for _, key := range c.keys {
 		algorithms = append(algorithms, key.alg)
@@ -173,7 +165,7 @@ func (c *Cluster) discoveryDocument() answer {
 	return published("application/json", body)
 }
 
-func (c *Cluster) jwks() answer {
+func (c *Cluster) jwks() *apiserver.Answer {
 	var set jose.JSONWebKeySet
 	for _, key := range c.keys {
 		set.Keys = append(set.Keys, jose.JSONWebKey{Key: key.private.Public(), KeyID: key.kid, Algorithm: key.alg, Use: "sig"})
@@ -185,23 +177,24 @@ func (c *Cluster) jwks() answer {
 	return published("application/jwk-set+json", body)
 }
 
-func published(contentType string, body []byte) answer {
-	return answer{
-		status: http.StatusOK,
-		header: map[string]string{"Content-Type": contentType, "Cache-Control": "public, max-age=3600"},
-		body:   body,
+func published(contentType string, body []byte) *apiserver.Answer {
+	return &apiserver.Answer{
+		Status: http.StatusOK,
+		Header: map[string]string{"Content-Type": contentType, "Cache-Control": "public, max-age=3600"},
+		Body:   body,
 	}
 }
 
 // Transport returns a RoundTripper that asks the API server in memory, for
-// RemoteKeys.Transport: with no socket in play, a test can run in a
+// RemoteKeys.Transport and for that of a revocation.Watcher: with no socket in play, a test can run in a
 // testing/synctest bubble, if the Cluster was made outside of it:
 //
 //	config := cluster.Config("data-store")
 //	config.Keys = kubejwt.RemoteKeys{Transport: cluster.Transport()}
 //
-// Requests without a bearer token are answered as if a service account had sent
-// them.
+// Requests without a bearer token are answered as if they had come with the one
+// in Folder. A watch belongs to the bubble that it was begun in: delete objects
+// from there.
 func (c *Cluster) Transport() http.RoundTripper { return inMemory{c} }
 
 type inMemory struct{ cluster *Cluster }
@@ -213,7 +206,7 @@ func (m inMemory) RoundTrip(r *http.Request) (*http.Response, error) {
 	if got := r.URL.Scheme + "://" + r.URL.Host; got != m.cluster.issuer {
 		return nil, errors.New("kubejwttest: no such host: " + r.URL.Host)
 	}
-	caller := serviceAccount
+	caller := watcher
 	if authorization := r.Header.Get("Authorization"); authorization != "" {
 		caller = m.cluster.authenticate(authorization)
 	}
@@ -221,21 +214,7 @@ func (m inMemory) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	header := make(http.Header)
-	for name, value := range answer.header {
-		header.Set(name, value)
-	}
-	return &http.Response{
-		Status:        http.StatusText(answer.status),
-		StatusCode:    answer.status,
-		Proto:         "HTTP/1.1",
-		ProtoMajor:    1,
-		ProtoMinor:    1,
-		Header:        header,
-		Body:          io.NopCloser(bytes.NewReader(answer.body)),
-		ContentLength: int64(len(answer.body)),
-		Request:       r,
-	}, nil
+	return answer.Response(r), nil
 }
 
 // newServingCertificate returns a certificate for the API server's names, and
@@ -280,10 +259,4 @@ func newServingCertificate() (tls.Certificate, []byte, error) {
 	}
 	caPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER})
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, caPEM, nil
-}
-
-// uidOf makes up the UID of a named object, the same one each time.
-func uidOf(name string) string {
-	sum := sha256.Sum256([]byte(name))
-	return formatUID([16]byte(sum[:16]))
 }

@@ -1,0 +1,298 @@
+package revocation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/kubejwt/kubejwt"
+)
+
+const (
+	minDelay = 200 * time.Millisecond
+	maxDelay = 30 * time.Second
+	// firstDelay bounds the wait after a stream that stood has ended.
+	firstDelay = time.Second
+	// steady is how long a stream has to stand so that the next one begins anew.
+	steady = 10 * time.Second
+	// pageSize is of lists, where the API server has no WatchList.
+	pageSize = 500
+)
+
+// A stream follows one resource, for as long as Run runs.
+type stream struct {
+	resource
+	watcher *Watcher
+
+	// Guarded by Watcher.mu; the view is changed by the stream alone.
+	view      view
+	denied    error // the API server refused the very first list; nil since it did not
+	lastError error // of the last attempt; nil while a stream stands
+	lists     uint64
+	events    uint64
+	failures  uint64
+}
+
+// follow keeps the view up to date until ctx ends.
+func (s *stream) follow(ctx context.Context) {
+	tried := sync.OnceFunc(s.watcher.noteTried)
+	defer tried()
+	failed, brief := 0, 0 // attempts in a row without a stream, and without one that lasted
+	for ctx.Err() == nil {
+		start := time.Now()
+		listed, err := s.attempt(ctx, tried)
+		if ctx.Err() != nil {
+			return
+		}
+		failed++
+		brief++
+		if listed {
+			failed = 0
+		}
+		if listed && time.Since(start) > steady {
+			brief = 0
+		}
+		s.fail(err)
+		tried()
+		wait(ctx, delay(max(failed, brief-1), err))
+	}
+}
+
+// delay is how long to wait after so many failed attempts in a row.
+func delay(failed int, err error) time.Duration {
+	if failed == 0 {
+		return rand.N(firstDelay)
+	}
+	most := maxDelay
+	if failed < 8 {
+		most = min(maxDelay, minDelay<<failed)
+	}
+	random := minDelay + rand.N(most-minDelay)
+	if after := retryAfter(err); after > 0 {
+		return min(max(random, after+rand.N(time.Second)), maxDelay)
+	}
+	return random
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+var errSilent = fmt.Errorf("nothing was heard for %v", maxSilence)
+
+// attempt lists and watches until the stream ends, which is always with an
+// error. It reports whether the stream stood; tried is called once there is a list.
+//
+// Each attempt starts afresh: to resume from a resource version can fail with
+// 410, bring a backlog or, where etcd was restored from a backup, be silent for
+// ever.
+func (s *stream) attempt(ctx context.Context, tried func()) (listed bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watchdog := time.AfterFunc(maxSilence, func() { cancel(errSilent) })
+	defer watchdog.Stop()
+	alive := func() { watchdog.Reset(maxSilence) }
+
+	listed, err = s.watchList(ctx, tried, alive)
+	if lacksWatchList(err) {
+		listed, err = s.listAndWatch(ctx, tried, alive)
+	}
+	if context.Cause(ctx) == errSilent {
+		err = errSilent
+	}
+	return listed, err
+}
+
+// watchList lets the watch itself begin with the list.
+func (s *stream) watchList(ctx context.Context, tried, alive func()) (listed bool, err error) {
+	query := make(url.Values)
+	query.Set("watch", "true")
+	query.Set("allowWatchBookmarks", "true")
+	query.Set("sendInitialEvents", "true")
+	query.Set("resourceVersionMatch", "NotOlderThan")
+	query.Set("resourceVersion", "")
+	requested := time.Now() // before the request: what is deleted later may be listed or not
+	body, err := s.watcher.apiServer.get(ctx, s.resource, query, formObjects)
+	if err != nil {
+		return false, err
+	}
+	defer body.Close()
+	d := newDecoder(body)
+	list := make(map[string]int64)
+	for {
+		var e event
+		if err := d.next(&e); err != nil {
+			return false, err
+		}
+		alive()
+		if e.endsList() {
+			break
+		}
+		if err := s.initial(list, &e); err != nil {
+			return false, err
+		}
+	}
+	s.complete(list, requested)
+	tried()
+	return true, s.watch(d, alive)
+}
+
+// initial takes an event of those that make up the list.
+func (s *stream) initial(list map[string]int64, e *event) error {
+	if e.Type == "BOOKMARK" {
+		return nil
+	}
+	uid, deletion, err := s.check(e)
+	if err != nil {
+		return err
+	}
+	if e.Type == "DELETED" {
+		// The list catches up with the present. This is final, even if the list
+		// never ends.
+		delete(list, uid)
+		return s.update(func(v *view) error { return v.remove(uid, time.Now()) })
+	}
+	if len(list) >= maxObjects {
+		return errTooMany
+	}
+	list[uid] = deletion
+	return nil
+}
+
+// listAndWatch is for API servers without WatchList: a list in pages, and a
+// watch from there.
+func (s *stream) listAndWatch(ctx context.Context, tried, alive func()) (listed bool, err error) {
+	requested := time.Now()
+	list := make(map[string]int64)
+	version, err := s.listPages(ctx, list, alive)
+	if err != nil {
+		return false, err
+	}
+	query := make(url.Values)
+	query.Set("watch", "true")
+	query.Set("allowWatchBookmarks", "true")
+	query.Set("resourceVersion", version)
+	s.complete(list, requested)
+	tried()
+	body, err := s.watcher.apiServer.get(ctx, s.resource, query, formObjects)
+	if err != nil {
+		return false, err
+	}
+	defer body.Close()
+	return true, s.watch(newDecoder(body), alive)
+}
+
+func (s *stream) listPages(ctx context.Context, list map[string]int64, alive func()) (version string, err error) {
+	query := make(url.Values)
+	query.Set("limit", strconv.Itoa(pageSize))
+	for {
+		body, err := s.watcher.apiServer.get(ctx, s.resource, query, formList)
+		if err != nil {
+			return "", err
+		}
+		version, next, err := readList(body, func(o *object) error {
+			uid, deletion, err := o.key()
+			if err != nil {
+				return err
+			}
+			if len(list) >= maxObjects {
+				return errTooMany
+			}
+			list[uid] = deletion
+			return nil
+		})
+		body.Close()
+		if err != nil || next == "" {
+			return version, err
+		}
+		alive()
+		query.Set("continue", next)
+	}
+}
+
+// watch takes the events after the list. It ends with an error.
+func (s *stream) watch(d *decoder, alive func()) error {
+	for {
+		var e event
+		if err := d.next(&e); err != nil {
+			return err
+		}
+		alive()
+		if e.Type == "BOOKMARK" {
+			s.update(func(v *view) error { v.heard(time.Now()); return nil })
+			continue
+		}
+		uid, deletion, err := s.check(&e)
+		if err != nil {
+			return err
+		}
+		if err := s.update(func(v *view) error { return v.change(e.Type, uid, deletion, time.Now()) }); err != nil {
+			return err
+		}
+	}
+}
+
+// check refuses events that don't tell about an object.
+func (s *stream) check(e *event) (uid string, deletion int64, err error) {
+	switch e.Type {
+	case "ADDED", "MODIFIED", "DELETED":
+		return e.Object.key()
+	case "ERROR":
+		return "", 0, fmt.Errorf("the API server ended the stream with an error, code %d", e.Object.Code)
+	default:
+		return "", 0, errors.New("an event of an unknown type")
+	}
+}
+
+func (s *stream) update(change func(*view) error) error {
+	s.watcher.mu.Lock()
+	defer s.watcher.mu.Unlock()
+	s.events++
+	return change(&s.view)
+}
+
+// complete takes a complete list. The new view is made while others read the
+// old one.
+func (s *stream) complete(list map[string]int64, requested time.Time) {
+	next := s.view.listed(list, requested, time.Now())
+	s.watcher.mu.Lock()
+	recovered := s.lastError
+	s.view, s.denied, s.lastError = next, nil, nil
+	s.lists++
+	s.watcher.mu.Unlock()
+	if recovered != nil {
+		s.watcher.logger.Info("kubejwt: revocation: watching again", "resource", s.String())
+	}
+}
+
+// fail notes why an attempt has ended, and tells once of each cause.
+func (s *stream) fail(err error) {
+	s.watcher.mu.Lock()
+	s.failures++
+	known := s.lastError != nil && s.lastError.Error() == err.Error()
+	s.lastError = err
+	denied := denies(err) && s.view.asOf.IsZero()
+	if denied {
+		s.denied = fmt.Errorf("%w: revocation: %s: %w", kubejwt.ErrUndecided, s, err)
+	}
+	s.watcher.mu.Unlock()
+	switch {
+	case known:
+	case denied:
+		s.watcher.logger.Warn("kubejwt: revocation: the API server refuses the list and watch, so that no token is accepted: "+
+			"apply this role, and bind it to this service's own service account",
+			"resource", s.String(), "error", err, "role", missingRole(s.namespace, s.watcher.accounts))
+	default:
+		s.watcher.logger.Warn("kubejwt: revocation: a watch ended, and is tried again", "resource", s.String(), "error", err)
+	}
+}

@@ -1,0 +1,136 @@
+package revocation
+
+import (
+	"errors"
+	"maps"
+	"time"
+)
+
+const (
+	// clockSlack is G: how far clocks may be apart, delivery included.
+	clockSlack = time.Minute
+	// deletionGrace is D: for how long after its deletionTimestamp TokenReview
+	// still honours an object.
+	deletionGrace = time.Minute
+	// maxSilence is Q: a stream that says nothing for that long is replaced.
+	maxSilence = 90 * time.Second
+
+	// keepGone is how long a deleted UID is remembered. It was minted for at most
+	// clockSlack after we saw the deletion, by the API server's clock, and the
+	// view knows that from clockSlack later on.
+	keepGone = 2 * clockSlack
+	// pruneEvery bounds how often the deleted UIDs are gone through.
+	pruneEvery = 10 * time.Second
+
+	// maxObjects bounds what one view holds. A Kubernetes cluster is made for
+	// 150,000 pods.
+	maxObjects = 500_000
+)
+
+var errTooMany = errors.New("more objects than a cluster can have")
+
+// A view is what is known of the objects of one stream. It knows no network and
+// no clock. The zero value knows nothing.
+type view struct {
+	live map[string]int64     // UID to deletionTimestamp in Unix seconds; 0: none
+	gone map[string]time.Time // UID to when the deletion was seen
+	asOf time.Time            // the view is complete as of then; zero: before the first list
+
+	pruned time.Time // when gone was last gone through
+}
+
+// put notes an object that was added or modified.
+func (v *view) put(uid string, deletion int64) error {
+	if _, known := v.live[uid]; !known && len(v.live)+len(v.gone) >= maxObjects {
+		return errTooMany
+	}
+	if v.live == nil {
+		v.live = make(map[string]int64)
+	}
+	v.live[uid] = deletion
+	delete(v.gone, uid)
+	return nil
+}
+
+// remove notes that an object was deleted.
+func (v *view) remove(uid string, now time.Time) error {
+	_, known := v.live[uid]
+	if !known && len(v.live)+len(v.gone) >= maxObjects {
+		return errTooMany
+	}
+	delete(v.live, uid)
+	if v.gone == nil {
+		v.gone = make(map[string]time.Time)
+	}
+	v.gone[uid] = now
+	return nil
+}
+
+// change takes an event of a stream after its list.
+func (v *view) change(kind, uid string, deletion int64, now time.Time) error {
+	var err error
+	if kind == "DELETED" {
+		err = v.remove(uid, now)
+	} else {
+		err = v.put(uid, deletion)
+	}
+	if err == nil {
+		v.heard(now)
+	}
+	return err
+}
+
+// heard notes that the view is complete as of now.
+func (v *view) heard(now time.Time) {
+	v.asOf = now
+	if elapsed(v.pruned, now) < pruneEvery {
+		return
+	}
+	v.pruned = now
+	maps.DeleteFunc(v.gone, func(_ string, when time.Time) bool { return when.Add(keepGone).Before(v.asOf) })
+}
+
+// listed returns the view after a complete list that was asked for at requested
+// and ended now. What the list lacks is gone: UIDs are never used again. It
+// leaves v as it is.
+func (v *view) listed(list map[string]int64, requested, now time.Time) view {
+	next := view{live: list, gone: make(map[string]time.Time), asOf: requested, pruned: now}
+	for uid, when := range v.gone {
+		if _, listed := list[uid]; !listed && !when.Add(keepGone).Before(requested) {
+			next.gone[uid] = when
+		}
+	}
+	for uid := range v.live {
+		if _, listed := list[uid]; !listed {
+			next.gone[uid] = now
+		}
+	}
+	return next
+}
+
+// judge says, at time t, whether the object is gone, and how old the evidence
+// for the contrary is. A token that was issued at iat proves that the object
+// was there at that time.
+func (v *view) judge(uid string, iat, t time.Time) (gone bool, age time.Duration) {
+	if _, gone := v.gone[uid]; gone {
+		return true, 0
+	}
+	deletion, live := v.live[uid]
+	switch {
+	case !live && iat.Add(clockSlack).Before(v.asOf):
+		return true, 0
+	case !live: // younger than the view
+		return false, t.Sub(iat)
+	case deletion != 0 && time.Unix(deletion, 0).Add(deletionGrace).Before(t):
+		return true, 0
+	default:
+		return false, min(t.Sub(iat), elapsed(v.asOf, t))
+	}
+}
+
+// elapsed is the larger of the monotonic and the wall clock's idea of t - from:
+// neither a clock that was set back nor a machine that slept makes a view
+// younger.
+func elapsed(from, t time.Time) time.Duration {
+	return max(t.Sub(from), t.Round(0).Sub(from.Round(0)))
+}
