@@ -2,7 +2,6 @@ package revocation
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/url"
@@ -152,7 +151,7 @@ func (s *stream) initial(list map[string]int64, e *event) error {
 	if e.Type == "BOOKMARK" {
 		return nil
 	}
-	uid, deletion, err := s.check(e)
+	uid, deletion, err := e.check()
 	if err != nil {
 		return err
 	}
@@ -232,25 +231,13 @@ func (s *stream) watch(d *decoder, alive func()) error {
 			s.update(func(v *view) error { v.heard(time.Now()); return nil })
 			continue
 		}
-		uid, deletion, err := s.check(&e)
+		uid, deletion, err := e.check()
 		if err != nil {
 			return err
 		}
 		if err := s.update(func(v *view) error { return v.change(e.Type, uid, deletion, time.Now()) }); err != nil {
 			return err
 		}
-	}
-}
-
-// check refuses events that don't tell about an object.
-func (s *stream) check(e *event) (uid string, deletion int64, err error) {
-	switch e.Type {
-	case "ADDED", "MODIFIED", "DELETED":
-		return e.Object.key()
-	case "ERROR":
-		return "", 0, fmt.Errorf("the API server ended the stream with an error, code %d", e.Object.Code)
-	default:
-		return "", 0, errors.New("an event of an unknown type")
 	}
 }
 

@@ -62,7 +62,9 @@ func newService(t *testing.T, c *kubejwttest.Cluster, options revocation.Options
 	if err != nil {
 		t.Fatal(err)
 	}
-	config.Keys = kubejwt.RemoteKeys{Transport: c.Transport()}
+	if config.Keys, err = kubejwt.ParsePublicKeys(c.PublicKeysPEM()); err != nil {
+		t.Fatal(err)
+	}
 	config.Check = watcher.Check
 	config.MaxLifetime = -1
 	verifier, err := kubejwt.New(config)

@@ -39,6 +39,18 @@ func (e *event) endsList() bool {
 	return e.Type == "BOOKMARK" && e.Object.Metadata.Annotations.InitialEventsEnd == "true"
 }
 
+// check returns what an event tells about an object. It refuses all other events.
+func (e *event) check() (uid string, deletion int64, err error) {
+	switch e.Type {
+	case "ADDED", "MODIFIED", "DELETED":
+		return e.Object.key()
+	case "ERROR":
+		return "", 0, fmt.Errorf("the API server ended the stream with an error, code %d", e.Object.Code)
+	default:
+		return "", 0, errors.New("an event of an unknown type")
+	}
+}
+
 // key returns what a view keeps of the object.
 func (o *object) key() (uid string, deletion int64, err error) {
 	uid = o.Metadata.UID

@@ -1,0 +1,156 @@
+package revocation
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+)
+
+// endless repeats a text for ever and counts what was read of it.
+type endless struct {
+	start, text string
+	read        int64
+}
+
+func (e *endless) Read(p []byte) (n int, err error) {
+	for n < len(p) {
+		if e.start == "" {
+			e.start = e.text
+		}
+		copied := copy(p[n:], e.start)
+		e.start = e.start[copied:]
+		n += copied
+	}
+	e.read += int64(n)
+	return n, nil
+}
+
+// Whatever a hostile server sends, an object of more than 1 MiB ends the stream,
+// and no more than that is read.
+func TestDecoderIsBounded(t *testing.T) {
+	for name, from := range map[string]*endless{
+		"an endless string":  {`{"type":"ADDED","object":{"metadata":{"uid":"`, "a", 0},
+		"endless members":    {`{"type":"ADDED","object":{"metadata":{`, `"a":1,`, 0},
+		"endless labels":     {`{"type":"ADDED","object":{"metadata":{"labels":{`, `"a":"b",`, 0},
+		"endless nesting":    {`{"type":`, `[`, 0},
+		"endless whitespace": {"", "\n", 0},
+		"an endless number":  {`{"code":`, "1", 0},
+	} {
+		var e event
+		if err := newDecoder(from).next(&e); err == nil {
+			t.Errorf("%s: no error", name)
+		} else if name != "endless nesting" && !errors.Is(err, errTooLarge) {
+			t.Errorf("%s: %v: want %v", name, err, errTooLarge)
+		}
+		if from.read > maxObjectSize {
+			t.Errorf("%s: %d bytes are read", name, from.read)
+		}
+	}
+	// Many objects are no large one.
+	d := newDecoder(&endless{"", `{"type":"ADDED","object":{"metadata":{"uid":"a"}}}` + "\n", 0})
+	for range 50_000 {
+		var e event
+		if err := d.next(&e); err != nil || e.Object.Metadata.UID != "a" {
+			t.Fatalf("%v, %+v", err, e)
+		}
+	}
+	if capacity := d.read - d.InputOffset(); capacity > 64<<10 {
+		t.Errorf("%d bytes are held", capacity)
+	}
+}
+
+func TestEvents(t *testing.T) {
+	const meta = `"apiVersion":"meta.k8s.io/v1","kind":"PartialObjectMetadata"`
+	for _, tt := range []struct {
+		line string
+		want string // kind, UID, deletionTimestamp and whether it ends the list; or a part of the error
+	}{
+		{`{"type":"ADDED","object":{` + meta + `,"metadata":{"name":"a","uid":"u","labels":{"uid":"x"}}}}`, "ADDED u 0 false"},
+		{`{"type":"MODIFIED","object":{` + meta + `,"metadata":{"uid":"u","deletionTimestamp":"2030-01-01T00:00:07Z"}}}`, "MODIFIED u 1893456007 false"},
+		{`{"type":"DELETED","object":{` + meta + `,"metadata":{"uid":"u","deletionTimestamp":null}}}`, "DELETED u 0 false"},
+		{`{"type":"BOOKMARK","object":{` + meta + `,"metadata":{"resourceVersion":"7","creationTimestamp":null,"annotations":{"k8s.io/initial-events-end":"true"}}}}`, "BOOKMARK  0 true"},
+		{`{"type":"BOOKMARK","object":{` + meta + `,"metadata":{"resourceVersion":"7"}}}`, "BOOKMARK  0 false"},
+		{`{"type":"BOOKMARK","object":{` + meta + `,"metadata":{"annotations":{"k8s.io/initial-events-end":"false"}}}}`, "BOOKMARK  0 false"},
+		{`{"type":"ADDED","object":{` + meta + `,"metadata":{"uid":"u","annotations":{"k8s.io/initial-events-end":"true"}}}}`, "ADDED u 0 false"},
+		{`{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"reason":"Expired","code":410}}`, "code 410"},
+		{`{"type":"ADDED","object":{"metadata":{}}}`, "without a UID"},
+		{`{"type":"ADDED"}`, "without a UID"},
+		{`{"type":"DELETED","object":{"metadata":{"uid":"` + strings.Repeat("u", 129) + `"}}}`, "over 128 bytes"},
+		{`{"type":"GONE","object":{"metadata":{"uid":"u"}}}`, "unknown type"},
+		{`{"type":"ADDED","object":{"metadata":{"uid":7}}}`, "not what an API server writes"},
+		{`{"type":"ADDED","object":{"metadata":{"uid":"u","deletionTimestamp":"secret"}}}`, "not what an API server writes"},
+		{`secret`, "not what an API server writes"},
+		{`{"type":"ADDED"`, "the stream broke off"},
+		{``, "the API server ended the stream"},
+	} {
+		var e event
+		err := newDecoder(strings.NewReader(tt.line)).next(&e)
+		var got string
+		if err == nil && e.Type != "BOOKMARK" {
+			var uid string
+			var deletion int64
+			uid, deletion, err = e.check()
+			got = fmt.Sprint(e.Type, " ", uid, " ", deletion, " ", e.endsList())
+		} else if err == nil {
+			got = fmt.Sprint(e.Type, "  0 ", e.endsList())
+		}
+		if err != nil {
+			got = err.Error()
+		}
+		if got != tt.want && (err == nil || !strings.Contains(got, tt.want)) || strings.Contains(got, "secret") {
+			t.Errorf("%s: %s: want %s", tt.line, got, tt.want)
+		}
+	}
+}
+
+func TestReadList(t *testing.T) {
+	const item = `{"metadata":{"uid":"u","deletionTimestamp":"2030-01-01T00:00:07Z"}}`
+	for _, tt := range []struct{ list, want string }{
+		{`{"kind":"L","metadata":{"resourceVersion":"7","continue":"next"},"items":[` + item + `,` + item + `]}`, "7 next 2"},
+		{`{"items":[` + item + `],"metadata":{"resourceVersion":"7"}}`, "7  1"},
+		{`{"items":null,"metadata":{"resourceVersion":"7"},"more":{"a":[1]}}`, "7  0"},
+		{`{"items":[],"metadata":{"resourceVersion":"7"}}`, "7  0"},
+		{`{"items":[]}`, "without a resource version"},
+		{`{"items":[{}],"metadata":{"resourceVersion":"7"}}`, "without a UID"},
+		{`{"items":{},"metadata":{"resourceVersion":"7"}}`, "no array"},
+		{`{"items":[` + item + `,"secret"],"metadata":{"resourceVersion":"7"}}`, "not what an API server writes"},
+		{`{"items":[` + item, "ended the stream"},
+		{`{"metadata":{"resourceVersion":"7"},"items":[`, "ended the stream"},
+		{`["secret"]`, "not a list"},
+		{`{"metadata":{"resourceVersion":"7","continue":"` + strings.Repeat("c", maxContinue+1) + `"},"items":[]}`, "too long"},
+		{`{"other":"` + strings.Repeat("a", maxObjectSize) + `"}`, "more than"},
+	} {
+		items := 0
+		version, next, err := readList(strings.NewReader(tt.list), func(o *object) error {
+			items++
+			_, _, err := o.key()
+			return err
+		})
+		got := fmt.Sprint(version, " ", next, " ", items)
+		if err != nil {
+			got = err.Error()
+		}
+		if got != tt.want && (err == nil || !strings.Contains(got, tt.want)) || strings.Contains(got, "secret") {
+			t.Errorf("%.200s: %s: want %s", tt.list, got, tt.want)
+		}
+	}
+}
+
+// Whatever comes, no panic, and no error that holds what came.
+func FuzzStream(f *testing.F) {
+	f.Add(`{"type":"ADDED","object":{"metadata":{"uid":"u"}}}`)
+	f.Add(`{"items":[{"metadata":{"uid":"u"}}],"metadata":{"resourceVersion":"7"}}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		d := newDecoder(strings.NewReader(text))
+		for {
+			var e event
+			if err := d.next(&e); err != nil {
+				break
+			}
+			e.check()
+		}
+		readList(io.MultiReader(strings.NewReader(text)), func(o *object) error { _, _, err := o.key(); return err })
+	})
+}

@@ -1,0 +1,627 @@
+package revocation_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kubejwt/kubejwt"
+	"github.com/kubejwt/kubejwt/kubejwttest"
+	"github.com/kubejwt/kubejwt/revocation"
+)
+
+// roundTrip is a Transport that changes what a cluster's does.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func answer(r *http.Request, code int, header http.Header) *http.Response {
+	return &http.Response{StatusCode: code, Header: header, Body: io.NopCloser(strings.NewReader(`{"kind":"Status"}`)), Request: r}
+}
+
+// A logBuffer is a Logger's output.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func (b *logBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
+
+func TestOptions(t *testing.T) {
+	c := kubejwttest.NewCluster(t)
+	good := revocation.Options{ServiceAccounts: []string{"shop/api"}, APIServer: c.Config("x").Issuer, Transport: c.Transport(), WhenStale: revocation.Accept}
+	for _, tt := range []struct {
+		name   string
+		change func(*revocation.Options)
+		want   string // in the error; "" if there is none
+	}{
+		{"good", func(*revocation.Options) {}, ""},
+		{"Refuse", func(o *revocation.Options) { o.WhenStale = revocation.Refuse }, ""},
+		{"two minutes", func(o *revocation.Options) { o.MaxStale = 2 * time.Minute }, ""},
+		{"every kind of account", func(o *revocation.Options) { o.ServiceAccounts = []string{"a/b.c", "a/*", "*"} }, ""},
+		{"no accounts", func(o *revocation.Options) { o.ServiceAccounts = nil }, "Options.ServiceAccounts: is required"},
+		{"a pattern", func(o *revocation.Options) { o.ServiceAccounts = []string{"shop/a*"} }, `"shop/a*" is not`},
+		{"all namespaces", func(o *revocation.Options) { o.ServiceAccounts = []string{"*/*"} }, `"*/*" is not`},
+		{"a selector", func(o *revocation.Options) { o.ServiceAccounts = []string{"shop/a,metadata.name=b"} }, "is not"},
+		{"a path", func(o *revocation.Options) { o.ServiceAccounts = []string{"shop/../api"} }, "is not"},
+		{"a dotted namespace", func(o *revocation.Options) { o.ServiceAccounts = []string{"sh.op/api"} }, "is not"},
+		{"no name", func(o *revocation.Options) { o.ServiceAccounts = []string{"shop/"} }, "is not"},
+		{"no WhenStale", func(o *revocation.Options) { o.WhenStale = 0 }, "Options.WhenStale: is required"},
+		{"another WhenStale", func(o *revocation.Options) { o.WhenStale = 3 }, "Options.WhenStale"},
+		{"under two minutes", func(o *revocation.Options) { o.MaxStale = 2*time.Minute - 1 }, "Options.MaxStale: 1m59.999999999s is less than 2m0s"},
+		{"negative", func(o *revocation.Options) { o.MaxStale = -1 }, "Options.MaxStale"},
+		{"no APIServer", func(o *revocation.Options) { o.APIServer = "" }, "Options.APIServer: is required"},
+		{"plain http", func(o *revocation.Options) { o.APIServer = "http://api.example" }, "Options.APIServer: want https"},
+		{"two roots", func(o *revocation.Options) { o.CAFile = "ca.crt" }, "Options.CAFile and Options.Transport"},
+	} {
+		options := good
+		tt.change(&options)
+		_, err := revocation.New(options)
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v: want %q", tt.name, err, tt.want)
+		}
+	}
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	if _, err := revocation.InCluster(good); !errors.Is(err, kubejwt.ErrNotInCluster) {
+		t.Errorf("outside a pod: %v", err)
+	}
+	t.Setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+	t.Setenv("KUBERNETES_SERVICE_PORT", "443")
+	if _, err := revocation.InCluster(good); err != nil {
+		t.Errorf("in a pod: %v", err)
+	}
+}
+
+// A Run that was forgotten, or has ended, is no silent hole.
+func TestNotRunning(t *testing.T) {
+	for _, when := range []revocation.Stale{revocation.Accept, revocation.Refuse} {
+		c := kubejwttest.NewCluster(t)
+		synctest.Test(t, func(t *testing.T) {
+			s := newService(t, c, revocation.Options{WhenStale: when})
+			token := s.Mint(ofPod("a"))
+			s.expect("before Run", token, undecided)
+			if err := s.watcher.Ready(t.Context()); !errors.Is(err, kubejwt.ErrUndecided) {
+				t.Errorf("Ready before Run: %v", err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() { ended <- s.watcher.Run(ctx) }()
+			synctest.Wait()
+			s.expect("during Run", token, accepted)
+			if err := s.watcher.Ready(t.Context()); err != nil {
+				t.Errorf("Ready during Run: %v", err)
+			}
+			if err := s.watcher.Run(ctx); err == nil {
+				t.Error("a second Run is no error")
+			}
+			s.expect("after a second Run", token, accepted)
+			cancel()
+			<-ended
+			s.expect("after Run", token, undecided)
+			if err := s.watcher.Ready(t.Context()); !errors.Is(err, kubejwt.ErrUndecided) {
+				t.Errorf("Ready after Run: %v", err)
+			}
+			if err := s.watcher.Run(t.Context()); err == nil {
+				t.Error("a Run after the end is no error")
+			}
+		})
+	}
+}
+
+func TestWhatIsNotWatched(t *testing.T) {
+	var log logBuffer
+	inBubble(t, revocation.Options{ServiceAccounts: []string{"shop/api"}, Logger: log.logger()}, func(s service) {
+		of := func(change func(*kubejwttest.Token)) string {
+			token := ofPod("a")
+			change(&token)
+			defer synctest.Wait()
+			return s.Mint(token)
+		}
+		for _, tt := range []struct {
+			name, token, want string
+			warning           string
+		}{
+			{"a watched account", of(func(*kubejwttest.Token) {}), accepted, ""},
+			{"another account", of(func(t *kubejwttest.Token) { t.ServiceAccount, t.Pod.Name = "web", "web" }), undecided, "serviceAccount=shop/web"},
+			{"another namespace", of(func(t *kubejwttest.Token) { t.Namespace = "prod" }), undecided, ""},
+			{"bound to a secret", of(func(t *kubejwttest.Token) {
+				t.Pod, t.Node, t.Secret = kubejwt.Object{}, kubejwt.Object{}, kubejwt.Object{Name: "s"}
+			}), undecided, "bound to a secret or a node"},
+			{"bound to a node", of(func(t *kubejwttest.Token) { t.Pod = kubejwt.Object{} }), undecided, ""},
+			{"bound to a pod without a node", of(func(t *kubejwttest.Token) { t.Node = kubejwt.Object{} }), accepted, ""},
+			{"bound to nothing", of(func(t *kubejwttest.Token) {
+				t.Pod, t.Node = kubejwt.Object{}, kubejwt.Object{}
+				t.Claims = map[string]any{"kubernetes.io": map[string]any{"namespace": "shop", "serviceaccount": s.account("shop", "api")}}
+			}), accepted, ""},
+		} {
+			before := len(log.String())
+			s.expect(tt.name, tt.token, tt.want)
+			if logged := log.String()[before:]; tt.warning != "" && !strings.Contains(logged, tt.warning) || tt.warning == "" && logged != "" {
+				s.Errorf("%s: logged %q: want %q", tt.name, logged, tt.warning)
+			}
+		}
+	})
+}
+
+// account is the claim of a service account as the cluster writes it.
+func (s service) account(namespace, name string) map[string]any {
+	s.Helper()
+	v, err := kubejwt.New(kubejwt.Config{Issuer: s.Config("x").Issuer, Audiences: []string{"test"}, ServiceAccounts: []string{"*"},
+		Keys: kubejwt.RemoteKeys{Transport: s.Transport()}})
+	if err != nil {
+		s.Fatal(err)
+	}
+	claims, err := v.Verify(s.Context(), s.Mint(kubejwttest.Token{Namespace: namespace, ServiceAccount: name}))
+	if err != nil {
+		s.Fatal(err)
+	}
+	return map[string]any{"name": name, "uid": claims.ServiceAccount.UID}
+}
+
+// A warning a minute is enough, however many requests come.
+func TestWarningsAreBounded(t *testing.T) {
+	var log logBuffer
+	inBubble(t, revocation.Options{Logger: log.logger()}, func(s service) {
+		token := ofPod("a")
+		token.Namespace = "prod"
+		other := s.Mint(token)
+		for range 1000 {
+			time.Sleep(time.Second)
+			s.expect("another namespace", other, undecided)
+		}
+		if got := strings.Count(log.String(), "not watched"); got < 16 || got > 17 {
+			s.Errorf("%d warnings in 1000 s: want one a minute", got)
+		}
+	})
+}
+
+// 401, 403 and 404 say that somebody forgot something. In either mode no token
+// passes then, and the log has the role to apply.
+func TestDenied(t *testing.T) {
+	for _, when := range []revocation.Stale{revocation.Accept, revocation.Refuse} {
+		for _, code := range []int{401, 403, 404} {
+			var log logBuffer
+			var denied, broken bool
+			c := kubejwttest.NewCluster(t)
+			inner := c.Transport()
+			transport := roundTrip(func(r *http.Request) (*http.Response, error) {
+				switch {
+				case denied && strings.Contains(r.URL.Path, "/pods"):
+					return answer(r, code, nil), nil
+				case broken:
+					return nil, errors.New("broken")
+				}
+				return inner.RoundTrip(r)
+			})
+			denied = true
+			synctest.Test(t, func(t *testing.T) {
+				s := newService(t, c, revocation.Options{WhenStale: when, Transport: transport, Logger: log.logger(), ServiceAccounts: []string{"shop/api", "shop/web"}})
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				go s.watcher.Run(ctx)
+				token := s.Mint(ofPod("a"))
+				synctest.Wait()
+				s.expect("refused by the API server", token, undecided)
+				if err := s.watcher.Ready(t.Context()); !errors.Is(err, kubejwt.ErrUndecided) {
+					t.Errorf("Ready: %v", err)
+				}
+				for _, want := range []string{
+					"level=WARN", "kind: Role", "namespace: shop", "resources: [pods]", "verbs: [list, watch]", "resourceNames: [api, web]",
+				} {
+					if !strings.Contains(log.String(), want) {
+						t.Errorf("the log lacks %q: %s", want, log.String())
+					}
+				}
+				denied, broken = false, true
+				time.Sleep(time.Hour)
+				s.expect("then it breaks", s.Mint(ofPod("a")), undecided)
+				broken = false
+				time.Sleep(time.Minute)
+				s.expect("then it answers", s.Mint(ofPod("a")), accepted)
+				if err := s.watcher.Ready(t.Context()); err != nil {
+					t.Errorf("Ready: %v", err)
+				}
+				denied = true
+				s.CutWatches()
+				time.Sleep(time.Second)
+				s.expect("refused after the first list", token, accepted)
+				if got := strings.Count(log.String(), "kind: Role"); got > 4 {
+					t.Errorf("the role is told %d times", got)
+				}
+			})
+		}
+	}
+}
+
+// While the API server is away, what is known to be gone stays so; the rest is
+// as the user chose, once the evidence is old.
+func TestStale(t *testing.T) {
+	for when, want := range map[revocation.Stale]string{revocation.Accept: accepted, revocation.Refuse: undecided} {
+		inBubble(t, revocation.Options{WhenStale: when, MaxStale: 10 * time.Minute}, func(s service) {
+			gone, there, unseen := s.Mint(ofPod("gone")), s.Mint(ofPod("there")), s.Mint(ofPod("unseen"))
+			synctest.Wait()
+			s.DeletePod("shop", "gone")
+			synctest.Wait()
+			s.SetAvailable(false)
+			s.DeletePod("shop", "unseen")
+			time.Sleep(10*time.Minute - time.Second)
+			s.expect("gone, after 10 min", gone, revoked)
+			s.expect("there, after 10 min", there, accepted)
+			s.expect("deleted meanwhile, after 10 min", unseen, accepted)
+			if err := s.watcher.Ready(s.Context()); err != nil {
+				s.Errorf("Ready after 10 min: %v", err)
+			}
+			time.Sleep(2 * time.Second)
+			s.expect("gone, after more", gone, revoked)
+			s.expect("there, after more", there, want)
+			s.expect("deleted meanwhile, after more", unseen, want)
+			s.expect("one that was issued just now", s.Mint(ofPod("new")), accepted)
+			if err := s.watcher.Ready(s.Context()); !errors.Is(err, kubejwt.ErrUndecided) {
+				s.Errorf("Ready after more: %v", err)
+			}
+			if stats := s.watcher.Stats(); stats.LastError == nil || stats.Failures == 0 {
+				s.Errorf("%+v: want failures", stats)
+			}
+			s.SetAvailable(true)
+			time.Sleep(31 * time.Second)
+			s.expect("gone, when it is back", gone, revoked)
+			s.expect("there, when it is back", there, accepted)
+			s.expect("deleted meanwhile, when it is back", unseen, revoked)
+			if stats := s.watcher.Stats(); stats.LastError != nil || time.Since(stats.AsOf) > time.Minute {
+				s.Errorf("%+v: want no error", stats)
+			}
+		})
+	}
+}
+
+// Before the first list the evidence is that of the token itself.
+func TestBeforeTheFirstList(t *testing.T) {
+	for when, want := range map[revocation.Stale]string{revocation.Accept: accepted, revocation.Refuse: undecided} {
+		c := kubejwttest.NewCluster(t)
+		synctest.Test(t, func(t *testing.T) {
+			s := newService(t, c, revocation.Options{WhenStale: when, Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+				return nil, errors.New("broken")
+			})})
+			token := s.Mint(ofPod("a"))
+			go s.watcher.Run(t.Context())
+			synctest.Wait()
+			s.expect("issued just now", token, accepted)
+			if err := s.watcher.Ready(t.Context()); !errors.Is(err, kubejwt.ErrUndecided) || !strings.Contains(err.Error(), "broken") {
+				t.Errorf("Ready: %v", err)
+			}
+			time.Sleep(6 * time.Minute)
+			s.expect("issued 6 min ago", token, want)
+		})
+	}
+}
+
+func TestTerminating(t *testing.T) {
+	inBubble(t, revocation.Options{}, func(s service) {
+		token := s.Mint(ofPod("a"))
+		s.TerminatePod("shop", "a", 30*time.Second)
+		synctest.Wait()
+		time.Sleep(90 * time.Second)
+		s.expect("60 s after its deletionTimestamp", token, accepted)
+		time.Sleep(time.Second)
+		s.expect("61 s after it", token, revoked)
+		s.TerminatePod("shop", "a", time.Hour)
+		synctest.Wait()
+		s.expect("given more time", token, accepted)
+		s.DeletePod("shop", "a")
+		synctest.Wait()
+		s.expect("removed", token, revoked)
+	})
+}
+
+// A stream that says nothing is replaced after 90 s.
+func TestSilence(t *testing.T) {
+	inBubble(t, revocation.Options{}, func(s service) {
+		token := s.Mint(ofPod("a"))
+		synctest.Wait()
+		s.SilenceWatches(true)
+		s.DeletePod("shop", "a")
+		time.Sleep(85 * time.Second)
+		s.expect("after 85 s of silence", token, accepted)
+		time.Sleep(7 * time.Second)
+		s.expect("after 92 s of silence", token, revoked)
+	})
+}
+
+func TestCut(t *testing.T) {
+	inBubble(t, revocation.Options{}, func(s service) {
+		for range 20 {
+			token := s.Mint(ofPod("a"))
+			synctest.Wait()
+			s.CutWatches()
+			s.DeletePod("shop", "a")
+			s.expect("at once", token, accepted)
+			time.Sleep(time.Second)
+			synctest.Wait()
+			s.expect("a second later", token, revoked)
+			time.Sleep(time.Minute)
+		}
+	})
+}
+
+// A pod that was never seen is refused once the view is a minute younger than
+// its token.
+func TestNeverSeen(t *testing.T) {
+	inBubble(t, revocation.Options{}, func(s service) {
+		s.CutWatches()
+		token := s.Mint(ofPod("a"))
+		s.DeletePod("shop", "a")
+		time.Sleep(2 * time.Second)
+		s.expect("after 2 s", token, accepted)
+		time.Sleep(160 * time.Second)
+		s.expect("after Q + G and more", token, revoked)
+	})
+}
+
+// Without WatchList, as in 1.33, a list in pages does, and a watch from there.
+func TestWithoutWatchList(t *testing.T) {
+	c := kubejwttest.NewCluster(t)
+	inner := c.Transport()
+	var pages, watches int
+	options := revocation.Options{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		query := r.URL.Query()
+		switch {
+		case query.Get("sendInitialEvents") != "":
+			return answer(r, http.StatusUnprocessableEntity, nil), nil
+		case query.Get("watch") != "":
+			watches++
+		case query.Get("resourceVersion") != "":
+			t.Errorf("a list of a resource version: %s", r.URL)
+		case strings.Contains(r.URL.Path, "/pods"):
+			pages++
+			query.Set("limit", "2")
+			r.URL.RawQuery = query.Encode()
+		}
+		return inner.RoundTrip(r)
+	})}
+	synctest.Test(t, func(t *testing.T) {
+		s := newService(t, c, options)
+		tokens := make(map[string]string)
+		for _, name := range []string{"a", "b", "c", "d", "e"} {
+			tokens[name] = s.Mint(ofPod(name))
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go s.watcher.Run(ctx)
+		synctest.Wait()
+		if stats := s.watcher.Stats(); stats.Pods != 5 || stats.ServiceAccounts != 1 || stats.Lists != 2 || pages != 3 || watches != 2 {
+			t.Errorf("%+v, %d pages, %d watches", stats, pages, watches)
+		}
+		s.DeletePod("shop", "e")
+		synctest.Wait()
+		s.expect("deleted", tokens["e"], revoked)
+		s.CutWatches()
+		s.DeletePod("shop", "d")
+		time.Sleep(2 * time.Second)
+		s.expect("deleted while it was cut", tokens["d"], revoked)
+		s.SilenceWatches(true)
+		s.DeletePod("shop", "c")
+		time.Sleep(95 * time.Second)
+		s.expect("deleted in silence", tokens["c"], revoked)
+		s.expect("still there", tokens["a"], accepted)
+	})
+}
+
+// Which streams there are, and whose tokens they tell about.
+func TestScopes(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		accounts []string
+		paths    []string // with their field selectors
+		watched  []string
+		not      []string
+	}{
+		{
+			"one", []string{"shop/api"},
+			[]string{"/api/v1/namespaces/shop/pods spec.serviceAccountName=api", "/api/v1/namespaces/shop/serviceaccounts metadata.name=api"},
+			[]string{"shop/api"}, []string{"shop/web", "prod/api"},
+		},
+		{
+			"a namespace, and one in it", []string{"shop/*", "shop/api"},
+			[]string{"/api/v1/namespaces/shop/pods ", "/api/v1/namespaces/shop/serviceaccounts "},
+			[]string{"shop/api", "shop/web"}, []string{"prod/api"},
+		},
+		{
+			"all", []string{"*", "shop/*", "prod/api"},
+			[]string{"/api/v1/pods ", "/api/v1/serviceaccounts "},
+			[]string{"shop/api", "prod/api"}, nil,
+		},
+		{
+			"five in a namespace", []string{"shop/api", "shop/web", "shop/c", "shop/d", "shop/e", "prod/api"},
+			[]string{
+				"/api/v1/namespaces/prod/pods spec.serviceAccountName=api", "/api/v1/namespaces/prod/serviceaccounts metadata.name=api",
+				"/api/v1/namespaces/shop/pods ",
+				"/api/v1/namespaces/shop/serviceaccounts metadata.name=api", "/api/v1/namespaces/shop/serviceaccounts metadata.name=web",
+				"/api/v1/namespaces/shop/serviceaccounts metadata.name=c", "/api/v1/namespaces/shop/serviceaccounts metadata.name=d",
+				"/api/v1/namespaces/shop/serviceaccounts metadata.name=e",
+			},
+			[]string{"shop/api", "shop/web", "prod/api"}, []string{"shop/other", "prod/web"},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := kubejwttest.NewCluster(t)
+			inner := c.Transport()
+			var mu sync.Mutex
+			paths := make(map[string]int)
+			transport := roundTrip(func(r *http.Request) (*http.Response, error) {
+				mu.Lock()
+				paths[r.URL.Path+" "+r.URL.Query().Get("fieldSelector")]++
+				mu.Unlock()
+				if !strings.Contains(r.Header.Get("Accept"), "as=PartialObjectMetadata;") {
+					t.Errorf("Accept: %s", r.Header.Get("Accept"))
+				}
+				return inner.RoundTrip(r)
+			})
+			synctest.Test(t, func(t *testing.T) {
+				s := newService(t, c, revocation.Options{ServiceAccounts: tt.accounts, Transport: transport})
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				go s.watcher.Run(ctx)
+				synctest.Wait()
+				for _, path := range tt.paths {
+					if paths[path] != 1 {
+						t.Errorf("%s is asked for %d times: want 1", path, paths[path])
+					}
+				}
+				if len(paths) != len(tt.paths) {
+					t.Errorf("asked for %v: want %v", paths, tt.paths)
+				}
+				for want, names := range map[string][]string{accepted: tt.watched, undecided: tt.not} {
+					for _, name := range names {
+						namespace, account, _ := strings.Cut(name, "/")
+						token := s.Mint(kubejwttest.Token{Namespace: namespace, ServiceAccount: account, Pod: kubejwt.Object{Name: account + "-0"}})
+						synctest.Wait()
+						s.expect(name, token, want)
+						if want != accepted {
+							continue
+						}
+						s.DeletePod(namespace, account+"-0")
+						synctest.Wait()
+						s.expect(name+", whose pod is gone", token, revoked)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A copy inherits the check, and each member of a joined Verifier has its own.
+func TestJoinAndCopies(t *testing.T) {
+	one, other := kubejwttest.NewCluster(t), kubejwttest.NewCluster(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		first, second := newService(t, one, revocation.Options{}), newService(t, other, revocation.Options{})
+		go first.watcher.Run(ctx)
+		go second.watcher.Run(ctx)
+		synctest.Wait()
+		joined, err := kubejwt.Join(first.verifier, second.verifier)
+		if err != nil {
+			t.Fatal(err)
+		}
+		here, there := one.Mint(ofPod("a")), other.Mint(ofPod("a"))
+		synctest.Wait()
+		one.DeletePod("shop", "a")
+		synctest.Wait()
+		narrowed, err := first.verifier.WithServiceAccounts("shop/api")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, tt := range map[string]struct {
+			*kubejwt.Verifier
+			token, want string
+		}{
+			"joined, deleted":    {joined, here, revoked},
+			"joined, not":        {joined, there, accepted},
+			"narrowed, deleted":  {narrowed, here, revoked},
+			"the first, deleted": {first.verifier, here, revoked},
+		} {
+			if _, err := tt.Verify(t.Context(), tt.token); kubejwt.Outcome(err) != tt.want {
+				t.Errorf("%s: %v: want %s", name, err, tt.want)
+			}
+		}
+	})
+}
+
+// Over TLS, with the CA and the token of a pod: what the API server grants
+// decides.
+func TestOverTLS(t *testing.T) {
+	c := kubejwttest.NewCluster(t)
+	stranger := filepath.Join(t.TempDir(), "token")
+	issuer := c.Config("x").Issuer
+	if err := os.WriteFile(stranger, []byte(c.Mint(kubejwttest.Token{Namespace: "shop", ServiceAccount: "web", Audiences: []string{issuer}})), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := func(tokenFile string) *revocation.Watcher {
+		w, err := revocation.New(revocation.Options{
+			ServiceAccounts: []string{"shop/api"}, APIServer: issuer,
+			CAFile: c.Folder() + "/ca.crt", BearerTokenFile: tokenFile, WhenStale: revocation.Refuse,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- w.Run(ctx) }()
+		t.Cleanup(func() { cancel(); <-ended })
+		eventually(t, "Run begins", func() bool {
+			return !strings.Contains(errText(w.Ready(t.Context())), "Run has not been called")
+		})
+		return w
+	}
+	denied := run(stranger)
+	if err := denied.Ready(t.Context()); !errors.Is(err, kubejwt.ErrUndecided) || !strings.Contains(err.Error(), "status 403 (a bearer token was sent)") {
+		t.Errorf("with the token of another account: %v", err)
+	}
+	w := run(c.Folder() + "/token")
+	if err := w.Ready(t.Context()); err != nil { // it waits for the lists
+		t.Fatal(err)
+	}
+	config := c.Config("test")
+	config.Check = w.Check
+	v, err := kubejwt.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	outcome := func(token string) string {
+		_, err := v.Verify(t.Context(), token)
+		return kubejwt.Outcome(err)
+	}
+	token := c.Mint(ofPod("a"))
+	if got := outcome(token); got != accepted {
+		t.Errorf("there: %s", got)
+	}
+	c.DeletePod("shop", "a")
+	eventually(t, "the deletion is seen", func() bool { return outcome(token) == revoked })
+	token = c.Mint(ofPod("b"))
+	c.CutWatches()
+	c.DeletePod("shop", "b")
+	eventually(t, "the deletion is seen after a cut", func() bool {
+		return w.Stats().Gone > 1 || w.Stats().Lists > 2 && outcome(token) != undecided
+	})
+}
+
+func errText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// eventually waits for what another process or goroutine does in real time.
+func eventually(t *testing.T, what string, happened func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !happened() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within 20 s", what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
