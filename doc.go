@@ -83,9 +83,10 @@
 //     that was idle for longer waits three seconds for an answer, in case the
 //     origin is back. After MaxStale the answer is ErrKeysUnavailable.
 //   - A token with an unknown kid, which would pass if the key were known,
-//     sets off a fetch: at once at first, and then with gaps of 10, 20, 40 and 60
-//     seconds while that brings nothing new. Nobody waits for a turn. A known
-//     kid with a bad signature never does.
+//     sets off a fetch: at once at first, and then with gaps of at least 10, 20,
+//     40 and 60 seconds while that brings nothing new. Each gap is longer than
+//     that by up to a half, at random. Nobody waits for a turn. A known kid with
+//     a bad signature never does.
 //   - A failed fetch is tried again after a random time, at first of up to a
 //     second, later of up to 5 minutes, or when Retry-After says, for which 10
 //     minutes are waited at most; while there are no keys, 30 seconds. Meanwhile

@@ -123,6 +123,33 @@ func TestKeyFileOnADiskThatHangs(t *testing.T) {
 	})
 }
 
+// A verification that ends after its key has gone from the file is not
+// remembered.
+func TestKeyThatWentFromTheFile(t *testing.T) {
+	folder := t.TempDir()
+	tell(t, func(t *testing.T, s *story) {
+		write := s.keyFile(folder, func(path KeyFile) (*fileKeys, error) {
+			return newFileKeys(path, slog.New(slog.DiscardHandler))
+		})
+		s.publish("new")
+		s.mustKnow("old")
+		seen, _, err := s.verifier.members[0].cluster.keys.current(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		signer := seen.Key("old")
+		if !s.verifier.members[0].cluster.keys.holds("old", signer.Fingerprint) {
+			t.Error("a key in the file is not held")
+		}
+		write("new")
+		time.Sleep(time.Second)
+		s.mustKnow("new")
+		if s.verifier.members[0].cluster.keys.holds("old", signer.Fingerprint) {
+			t.Error("a key that went from the file is held")
+		}
+	})
+}
+
 // Where there are no keys yet, the context ends the wait for the disk.
 func TestContextEndsTheWaitForAKeyFile(t *testing.T) {
 	folder := t.TempDir()

@@ -33,8 +33,9 @@ const (
 	maxRetryAfter  = 10 * time.Minute
 	failureCounts  = maxRetryAfter + time.Minute // the longest pause, and the attempt that ends it
 
-	minSpacing = 10 * time.Second // between fetches for unknown kids; grows twofold while they bring nothing
-	maxSpacing = time.Minute
+	minUnknownKidGap = 10 * time.Second // grows twofold while fetches for unknown kids bring nothing
+	maxUnknownKidGap = time.Minute
+	maxStretch       = 0.5 // by this part of itself a gap is lengthened at most
 
 	defaultMaxStale = 24 * time.Hour
 	minMaxStale     = 5 * time.Minute
@@ -126,9 +127,47 @@ type cacheState struct {
 	backoff  time.Duration // from failedAt to the next attempt
 	err      error         // of the last attempt; nil if it succeeded
 
-	owed       bool          // a fetch for an unknown kid has failed since: what makes it good counts as one
-	onDemandAt instant       // the end of the last successful fetch for an unknown kid
-	spacing    time.Duration // from onDemandAt to the next; 0: there was none
+	unknownKid unknownKid
+}
+
+// unknownKid is what bounds the fetches for unknown kids.
+type unknownKid struct {
+	at  instant       // the end of the last successful fetch for one
+	gap time.Duration // from then to the next, before it is lengthened; 0: there was none
+
+	// stretch lengthens each gap by this part of itself. It is drawn at random
+	// when the gaps begin anew and holds for all of them: verifiers that a flood
+	// has reached at one moment drift apart more evenly than with a draw each.
+	stretch float64
+
+	// retryPending is set after such a fetch has failed. The success that makes
+	// it good counts as one of them, or an origin that answers every other time
+	// would be asked without a gap.
+	retryPending bool
+}
+
+// wait is how long to leave the origin alone before the next fetch.
+func (u unknownKid) wait(now instant) time.Duration {
+	return u.gap + time.Duration(float64(u.gap)*u.stretch) - now.since(u.at)
+}
+
+// afterSuccess is what bounds the next fetch for an unknown kid after this one.
+func (u unknownKid) afterSuccess(now instant) unknownKid {
+	if u.gap == 0 {
+		u.stretch = rand.Float64() * maxStretch
+	}
+	u.gap = min(max(minUnknownKidGap, 2*u.gap), maxUnknownKidGap)
+	u.at = now
+	u.retryPending = false
+	return u
+}
+
+// afterChange lets the gaps begin anew, where there are any.
+func (u unknownKid) afterChange() unknownKid {
+	if u.gap > 0 {
+		u.gap, u.stretch = minUnknownKidGap, rand.Float64()*maxStretch
+	}
+	return u
 }
 
 // flight is a fetch under way.
@@ -334,7 +373,7 @@ func (c *jwksCache) startOnDemand(now instant, seen keysAtHand) *flight {
 		return nil // a fetch has ended since this one looked, and may have brought the key
 	case c.retryIn(s, now) > 0:
 		return nil
-	case s.spacing > 0 && now.since(s.onDemandAt) < s.spacing:
+	case s.unknownKid.wait(now) > 0:
 		c.throttled.Add(1)
 		return nil
 	default:
@@ -451,7 +490,7 @@ func (c *jwksCache) save() {
 func (c *jwksCache) afterFailure(s *cacheState, now instant, cause fetchCause, err error) *cacheState {
 	next := *s
 	next.failed++
-	next.owed = s.owed || cause == causeOnDemand
+	next.unknownKid.retryPending = s.unknownKid.retryPending || cause == causeOnDemand
 	next.failedAt, next.err = now, err
 	most, mostAfter := maxBackoff, maxRetryAfter
 	if !c.trusted(s, now) {
@@ -490,13 +529,11 @@ func (s *cacheState) afterSuccess(now instant, cause fetchCause, got fetched, ma
 	}
 
 	changed := !got.keys.SameKeys(s.keys) || next.issuer != s.issuer
-	if cause == causeOnDemand || s.owed {
-		next.owed = false
-		next.onDemandAt = now
-		next.spacing = min(max(minSpacing, 2*s.spacing), maxSpacing)
+	if cause == causeOnDemand || s.unknownKid.retryPending {
+		next.unknownKid = next.unknownKid.afterSuccess(now)
 	}
-	if changed && next.spacing > 0 {
-		next.spacing = minSpacing
+	if changed {
+		next.unknownKid = next.unknownKid.afterChange()
 	}
 	return &next
 }

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -131,43 +132,89 @@ func TestUnknownKidsAreSpaced(t *testing.T) {
 		if waited := time.Since(began) - time.Minute; waited > s.latency {
 			t.Errorf("somebody waited for a turn: %v", waited)
 		}
-		s.mustFetches(3) // at 0, 10 and 30 s
+		s.mustFetches(3) // at 0, 10 to 15 and 30 to 45 s
 		stats := s.verifier.Stats()
 		if stats.UnknownKeyFetches != 3 || stats.UnknownKeyThrottled == 0 {
 			t.Errorf("Stats: %d fetches, %d throttled", stats.UnknownKeyFetches, stats.UnknownKeyThrottled)
 		}
 
-		// One a second from then on: gaps of 40, 60, 60 … s.
+		// One a second from then on: gaps of 40, 60, 60 … s, all of them longer
+		// by one part of themselves.
+		stretch := 1 + s.cache.state.Load().unknownKid.stretch
+		if stretch < 1 || stretch > 1.5 {
+			t.Errorf("gaps are %v times as long", stretch)
+		}
 		var at []time.Duration
-		for range 240 {
+		for range int(240 * stretch) {
 			s.mustNotKnow(rand.Text())
 			if s.fetches() > len(at) {
 				at = append(at, time.Since(began).Round(time.Second))
 			}
 			time.Sleep(time.Second)
 		}
-		want := []time.Duration{71 * time.Second, 131 * time.Second, 192 * time.Second, 252 * time.Second}
+		want := []float64{71, 131, 192, 252}
 		if len(at) != len(want) {
-			t.Fatalf("fetches at %v, want about %v", at, want)
+			t.Fatalf("fetches at %v, want about %v times %v", at, want, stretch)
 		}
 		for i := range want {
-			if (at[i] - want[i]).Abs() > 2*time.Second {
-				t.Errorf("fetches at %v, want about %v", at, want)
+			if (at[i] - time.Duration(want[i]*stretch*float64(time.Second))).Abs() > 3*time.Second {
+				t.Errorf("fetches at %v, want about %v times %v", at, want, stretch)
 			}
 		}
 
 		// A set that changes takes the gap back to 10 s.
-		time.Sleep(maxSpacing)
+		s.waitForTurn()
 		s.publish("new")
 		s.mustKnow("new")
 		s.mustFetches(len(want) + 1)
-		time.Sleep(minSpacing - 2*s.latency)
+		gap := s.turnIn()
+		if gap < minUnknownKidGap-2*s.latency || gap > minUnknownKidGap*3/2 {
+			t.Errorf("the next fetch in %v, want 10 to 15 s", gap)
+		}
+		time.Sleep(gap - time.Nanosecond)
 		s.mustNotKnow(rand.Text())
-		s.mustFetches(0)
-		time.Sleep(2 * s.latency)
+		if s.fetches() != 0 {
+			t.Error("a fetch before its turn")
+		}
+		s.waitForTurn()
 		s.mustNotKnow(rand.Text())
 		s.mustFetches(1)
 	})
+}
+
+// The gaps of many verifiers are spread evenly over half of themselves, and
+// drawn anew when a set changes.
+func TestGapsAreLengthened(t *testing.T) {
+	now := realClock()
+	first := unknownKid{}
+	if first.wait(now) > 0 {
+		t.Error("the first fetch has to wait")
+	}
+	const draws = 10_000
+	for name, begin := range map[string]func() unknownKid{
+		"the first gap":       func() unknownKid { return first.afterSuccess(now) },
+		"a gap after the set": func() unknownKid { return unknownKid{gap: maxUnknownKidGap}.afterChange() },
+	} {
+		var quarters [4]int
+		for range draws {
+			u := begin()
+			if u.gap != minUnknownKidGap || u.stretch < 0 || u.stretch >= maxStretch {
+				t.Fatalf("%s: %+v", name, u)
+			}
+			quarters[int(u.stretch/maxStretch*4)]++
+			for _, gap := range []time.Duration{20 * time.Second, 40 * time.Second, time.Minute, time.Minute} {
+				stretch := u.stretch
+				if u = u.afterSuccess(now); u.gap != gap || u.stretch != stretch {
+					t.Fatalf("%s: %+v, want a gap of %v", name, u, gap)
+				}
+			}
+		}
+		for _, n := range quarters {
+			if n < draws/5 || n > draws*3/10 {
+				t.Errorf("%s: %d in four quarters", name, quarters)
+			}
+		}
+	}
 }
 
 // An unknown kid sets off a fetch only in a token that could pass.
@@ -378,14 +425,14 @@ func TestFailureWithinTheLife(t *testing.T) {
 		s.mustFetches(s.fetches()) // what comes is counted from here
 		s.mustNotKnow(rand.Text())
 		s.mustFetches(0)
-		time.Sleep(minSpacing)
+		s.waitForTurn()
 		s.mustNotKnow(rand.Text())
 		s.mustFetches(1)
 		s.mustNotKnow(rand.Text())
 		s.mustFetches(0)
 
 		s.failWith(errors.New("connection refused"))
-		time.Sleep(maxSpacing)
+		s.waitForTurn()
 		s.mustBeUnavailable(rand.Text())
 		if failed := s.cache.state.Load().failed; failed != 1 {
 			t.Errorf("%d failures in a row, want 1", failed)
@@ -414,8 +461,9 @@ func TestUnknownKidsAtAFlakyOrigin(t *testing.T) {
 			s.verify(s.mint(rand.Text()))
 			time.Sleep(100 * time.Millisecond)
 		}
-		// Gaps of 10, 20, 40 and then 60 seconds, and each time a failure first.
-		if n := s.fetches(); n < 12 || n > 20 {
+		// Gaps of 10, 20, 40 and then 60 seconds, longer by up to a half, and each
+		// time a failure first.
+		if n := s.fetches(); n < 10 || n > 20 {
 			t.Errorf("%d fetches in six minutes", n)
 		}
 	})
@@ -774,6 +822,74 @@ func TestFetchThatIgnoresItsContext(t *testing.T) {
 		}
 	})
 }
+
+// What a fetch says after it was given up on is not listened to while another is
+// under way either.
+func TestLateAnswerDuringAnotherFetch(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		release := make(chan struct{})
+		s.rotate("old", "late")
+		late, err := s.fetch(t.Context(), causeFirst)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.rotate("late", "new")
+		s.answerWith(func(context.Context) (fetched, error) {
+			<-release
+			return late, nil
+		})
+		s.mustBeUnavailable("new") // given up on
+		s.recover()
+		s.latency = 5 * time.Second
+		time.Sleep(minBackoff)
+		var waits sync.WaitGroup
+		token := s.mint("new")
+		waits.Go(func() {
+			if err := s.verify(token); err != nil {
+				t.Errorf("the caller of the other fetch: %v", err)
+			}
+		})
+		synctest.Wait()
+		close(release)
+		synctest.Wait()
+		if got := s.verifier.Stats(); got.Fetches != 1 || got.KeyIDs != nil {
+			t.Errorf("Stats = %+v, want nothing of the late answer", got)
+		}
+		waits.Wait()
+		if got := s.verifier.Stats(); got.Fetches != 2 || !slices.Equal(got.KeyIDs, []string{"new"}) {
+			t.Errorf("Stats = %+v, want the answer that was not late", got)
+		}
+	})
+}
+
+// A caller whose token is remembered has one fetch, as any other: if that fails,
+// its token is not looked at once more.
+func TestRememberedTokenHasOneFetch(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.verifier.members[0].cluster.config.MaxLifetime = -1
+		s.lifetime = 48 * time.Hour
+		token := s.mint("old")
+		s.must(token, "")
+		s.mustFetches(1)
+		s.failWith(errors.New("connection refused"))
+		time.Sleep(25 * time.Hour)
+		// Once the fetch has failed, another would be allowed at once.
+		s.cache.logger = slog.New(logFunc(func() { s.wallAhead += time.Hour }))
+		s.must(token, "unavailable")
+		s.mustFetches(1)
+		if got := s.verifier.Stats(); got.KeysUnavailable != 1 || got.RememberedHits != 0 {
+			t.Errorf("Stats = %+v", got)
+		}
+	})
+}
+
+// logFunc is called for each line of a log.
+type logFunc func()
+
+func (f logFunc) Enabled(context.Context, slog.Level) bool  { return true }
+func (f logFunc) Handle(context.Context, slog.Record) error { f(); return nil }
+func (f logFunc) WithAttrs([]slog.Attr) slog.Handler        { return f }
+func (f logFunc) WithGroup(string) slog.Handler             { return f }
 
 // A log that hangs holds those who wait for a fetch up for a moment, and nobody
 // else.

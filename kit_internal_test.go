@@ -275,6 +275,14 @@ func (s *story) mustAfter(token string, wait time.Duration) {
 	}
 }
 
+// turnIn is how long an unknown kid sets off no fetch.
+func (s *story) turnIn() time.Duration {
+	return max(0, s.cache.state.Load().unknownKid.wait(s.cache.now()))
+}
+
+// waitForTurn waits until an unknown kid may set off a fetch.
+func (s *story) waitForTurn() { time.Sleep(s.turnIn()) }
+
 // settle lets a fetch in the background end.
 func (s *story) settle() {
 	time.Sleep(s.latency)

@@ -117,7 +117,7 @@ func TestDiskThatHangsUnderTheSnapshot(t *testing.T) {
 		s.mustKnowAfter("old", s.latency)
 		for _, kid := range []string{"new", "newer"} {
 			s.publish(kid)
-			time.Sleep(maxSpacing)
+			s.waitForTurn()
 			s.mustKnowAfter(kid, s.latency)
 		}
 		if s.settle(); writes != 1 {
@@ -233,6 +233,24 @@ func TestSnapshotThatDoesNotFit(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The age of what a snapshot gives grows while the clock goes back.
+func TestClockSetBackAfterASnapshot(t *testing.T) {
+	folder := t.TempDir()
+	tell(t, func(t *testing.T, s *story) {
+		s.keepsSnapshot(folder)
+		s.mustKnow("old")
+		s.failWith(errors.New("connection refused"))
+		time.Sleep(22 * time.Hour)
+		s.restart()
+		s.mustKnow("old")
+		s.wallAhead = -365 * 24 * time.Hour
+		time.Sleep(time.Hour)
+		s.mustKnow("old")
+		time.Sleep(time.Hour)
+		s.mustBeUnavailable("old")
+	})
 }
 
 func rewrite(path, from, to string) {
