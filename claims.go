@@ -3,9 +3,9 @@ package kubejwt
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
+	"github.com/kubejwt/kubejwt/internal/kubename"
 	"github.com/kubejwt/kubejwt/internal/strictjson"
 )
 
@@ -251,13 +251,13 @@ func (p *payload) identity() (Claims, error) {
 		return Claims{}, errors.New("no kubernetes.io")
 	case p.hasFlatClaims():
 		return Claims{}, errors.New("the claims of a Secret-based token beside kubernetes.io")
-	case !isDNSLabel(k.Namespace):
+	case !kubename.IsLabel(k.Namespace):
 		return Claims{}, errors.New("a kubernetes.io namespace that is missing or no DNS label")
 	case k.ServiceAccount == nil:
 		return Claims{}, errors.New("no kubernetes.io serviceaccount")
 	case k.Secret != nil && (k.Pod != nil || k.Node != nil):
 		return Claims{}, errors.New("a kubernetes.io secret beside a pod or node")
-	case p.ID.present && !isPrintable(p.ID.value):
+	case p.ID.present && !kubename.IsPrintable(p.ID.value):
 		return Claims{}, errors.New("a jti that is not 1 to 128 printable ASCII characters")
 	}
 
@@ -287,49 +287,14 @@ func (o *objectClaim) object(kind string) (Object, error) {
 	switch {
 	case o == nil:
 		return Object{}, nil
-	case !isDNSSubdomain(o.Name):
+	case !kubename.IsSubdomain(o.Name):
 		return Object{}, fmt.Errorf("a kubernetes.io %s whose name is missing or no DNS subdomain", kind)
 	case !o.UID.present && kind == "node":
 		// The API server leaves out the UID of a node that it did not find.
 		return Object{Name: o.Name}, nil
-	case !isPrintable(o.UID.value):
+	case !kubename.IsPrintable(o.UID.value):
 		return Object{}, fmt.Errorf("a kubernetes.io %s whose uid is not 1 to 128 printable ASCII characters", kind)
 	default:
 		return Object{o.Name, o.UID.value}, nil
 	}
-}
-
-// isDNSLabel reports whether s is a DNS label of RFC 1123, as namespaces are.
-func isDNSLabel(s string) bool {
-	return len(s) <= 63 && !strings.Contains(s, ".") && isDNSSubdomain(s)
-}
-
-// isDNSSubdomain reports whether s is what Kubernetes calls a DNS-1123
-// subdomain, as most names are. It bounds the whole, not each label.
-func isDNSSubdomain(s string) bool {
-	if len(s) > 253 {
-		return false
-	}
-	last := byte('.')
-	for i := range len(s) {
-		c := s[i]
-		alphanumeric := '0' <= c && c <= '9' || 'a' <= c && c <= 'z'
-		switch {
-		case alphanumeric, c == '-' && last != '.', c == '.' && last != '.' && last != '-':
-			last = c
-		default:
-			return false
-		}
-	}
-	return last != '.' && last != '-'
-}
-
-// isPrintable reports whether s is an identifier that a log can show.
-func isPrintable(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return 1 <= len(s) && len(s) <= 128
 }

@@ -11,15 +11,9 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/kubejwt/kubejwt/internal/accounts"
 	"github.com/kubejwt/kubejwt/internal/origin"
 	"github.com/kubejwt/kubejwt/internal/tokencache"
-)
-
-const (
-	defaultLeeway      = time.Minute // as the API server
-	maxLeeway          = 5 * time.Minute
-	defaultMaxLifetime = 24 * time.Hour
-	defaultCacheSize   = 8192
 )
 
 // Config says whose tokens a [Verifier] accepts. Issuer (but for [InCluster]),
@@ -161,14 +155,14 @@ func (config Config) prepare() (*cluster, allowedAccounts, error) {
 	config.Audiences = slices.Clone(config.Audiences)
 	config.ServiceAccounts = nil // each Verifier has its own
 	if config.Leeway == 0 {
-		config.Leeway = defaultLeeway
+		config.Leeway = time.Minute // as the API server
 	}
 	config.Leeway = max(config.Leeway, 0)
 	if config.MaxLifetime == 0 {
-		config.MaxLifetime = defaultMaxLifetime
+		config.MaxLifetime = 24 * time.Hour
 	}
 	if config.CacheSize == 0 {
-		config.CacheSize = defaultCacheSize
+		config.CacheSize = 8192
 	}
 	if config.Logger == nil {
 		config.Logger = slog.Default()
@@ -192,6 +186,7 @@ func badField(field, format string, args ...any) error {
 }
 
 func (config Config) check() (allowedAccounts, error) {
+	const maxLeeway = 5 * time.Minute
 	if err := config.checkTexts(); err != nil {
 		return allowedAccounts{}, err
 	}
@@ -209,16 +204,17 @@ func (config Config) check() (allowedAccounts, error) {
 	case config.AcceptExtended && config.MaxLifetime == 0:
 		return allowedAccounts{}, badField("AcceptExtended", "needs an explicit MaxLifetime: such tokens live for a year, and the default refuses them")
 	}
-	allowed, err := parseServiceAccounts(config.ServiceAccounts)
+	list, err := accounts.Parse(config.ServiceAccounts)
 	if err != nil {
 		return allowedAccounts{}, badField("ServiceAccounts", "%w", err)
 	}
-	return allowed, nil
+	return allowedAccounts{list, "Config.ServiceAccounts"}, nil
 }
 
 // checkTexts refuses what was copied together with a line break, or from a page
 // with invisible characters. Bytes are compared, so that no token would match.
 func (config Config) checkTexts() error {
+	isInvisible := func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }
 	for _, field := range []struct {
 		name   string
 		values []string
@@ -239,8 +235,6 @@ func (config Config) checkTexts() error {
 	}
 	return nil
 }
-
-func isInvisible(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }
 
 // warnOfAudience tells the operator of callers whose token is good for the API
 // server too: this service, or whoever breaks into it, could use it there.

@@ -86,7 +86,7 @@ func TestKeyFileOnADiskThatHangs(t *testing.T) {
 		release := make(chan bool)
 		var once sync.Once
 		write := s.keyFile(folder, func(path KeyFile) (*fileKeys, error) {
-			file := reread.New(string(path), keyset.MaxSize, rereadInterval, func(data []byte) (*keyset.Set, error) {
+			file := reread.New(string(path), keyset.MaxSize, time.Second, func(data []byte) (*keyset.Set, error) {
 				first := false
 				once.Do(func() { first = true })
 				if !first {
@@ -156,7 +156,7 @@ func TestContextEndsTheWaitForAKeyFile(t *testing.T) {
 	tell(t, func(t *testing.T, s *story) {
 		release := make(chan bool)
 		s.keyFile(folder, func(path KeyFile) (*fileKeys, error) {
-			file := reread.New(string(path), keyset.MaxSize, rereadInterval, func(data []byte) (*keyset.Set, error) {
+			file := reread.New(string(path), keyset.MaxSize, time.Second, func(data []byte) (*keyset.Set, error) {
 				<-release
 				return keyset.Parse(data)
 			}, slog.New(slog.DiscardHandler))

@@ -48,7 +48,7 @@ func (v *Verifier) memberFor(parsed parsedToken) (*member, error) {
 	}
 	i, found := v.byIssuer[parsed.claimed.Issuer]
 	if !found {
-		return nil, wrongIssuer(quote.List(slices.Sorted(maps.Keys(v.byIssuer))), parsed.claimed)
+		return nil, parsed.claimed.wrongIssuer(quote.List(slices.Sorted(maps.Keys(v.byIssuer))))
 	}
 	if m := &v.members[i]; parsed.header.KeyID != "" || m.static {
 		return m, nil

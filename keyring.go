@@ -14,8 +14,6 @@ import (
 	"github.com/kubejwt/kubejwt/internal/safelog"
 )
 
-const rereadInterval = time.Second // of a KeyFile
-
 // A keyring is a KeySource at work.
 type keyring interface {
 	// current returns the keys to judge a token by, and whether it waited for a
@@ -85,11 +83,16 @@ func (l *lookup) latest() (err error) {
 // newKeyring makes the keyring of New. What onIssuerChange logs goes to the
 // logger that it is given.
 func newKeyring(config Config, onIssuerChange func(logger *slog.Logger, issuer string)) (keyring, error) {
+	if config.Keys == nil {
+		config.Keys = RemoteKeys{}
+	}
 	switch source := config.Keys.(type) {
-	case nil:
-		return newRemoteKeyring(config, RemoteKeys{}, onIssuerChange)
 	case RemoteKeys:
-		return newRemoteKeyring(config, source, onIssuerChange)
+		r, err := newRemote(config.Issuer, source, config.Logger)
+		if err != nil {
+			return nil, err
+		}
+		return newJWKSCache(r, config.Logger, onIssuerChange), nil
 	case KeyFile:
 		file, err := newFileKeys(source, config.Logger)
 		if err != nil {
@@ -107,16 +110,8 @@ func newKeyring(config Config, onIssuerChange func(logger *slog.Logger, issuer s
 	}
 }
 
-func newRemoteKeyring(config Config, keys RemoteKeys, onIssuerChange func(logger *slog.Logger, issuer string)) (keyring, error) {
-	r, err := newRemote(config.Issuer, keys, config.Logger)
-	if err != nil {
-		return nil, err
-	}
-	return newJWKSCache(r, config.Logger, onIssuerChange), nil
-}
-
 // newJWKSCache makes the keyring of keys that r fetches.
-func newJWKSCache(r *remote, logger *slog.Logger, onIssuerChange func(logger *slog.Logger, issuer string)) *jwksCache {
+func newJWKSCache(r *remote, logger *slog.Logger, onIssuerChange func(*slog.Logger, string)) *jwksCache {
 	logger = safelog.New(logger)
 	cache := &jwksCache{
 		fetch:    r.fetch,
@@ -156,11 +151,12 @@ type fileKeys struct {
 
 // newFileKeys reads the file, which has to be in order at the start.
 func newFileKeys(path KeyFile, logger *slog.Logger) (*fileKeys, error) {
+	const interval = time.Second
 	if path == "" {
 		return nil, errors.New("a KeyFile without a path")
 	}
 	f := &fileKeys{
-		file: reread.New(string(path), keyset.MaxSize, rereadInterval, keyset.ParseFile, logger),
+		file: reread.New(string(path), keyset.MaxSize, interval, keyset.ParseFile, logger),
 		now:  realClock,
 	}
 	logger = safelog.New(logger)

@@ -67,7 +67,7 @@ func (m *member) judgeCached(ctx context.Context, keys *lookup, cached *cachedTo
 		return Claims{}, false, nil
 	}
 	m.counters.rememberedHits.Add(1)
-	if claims := cached.claims; !m.allowed.admit(claims.Namespace, claims.ServiceAccount.Name) {
+	if claims := cached.claims; !m.allowed.Has(claims.Namespace, claims.ServiceAccount.Name) {
 		return Claims{}, true, m.allowed.deny(claims)
 	}
 	return cached.claims, true, m.check(cached.claims)

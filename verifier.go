@@ -18,12 +18,6 @@ import (
 	"github.com/kubejwt/kubejwt/internal/tokencache"
 )
 
-const (
-	maxKidlessKeys = 4   // that are tried for a token without kid
-	maxSubject     = 512 // bytes that get into a refusal; the longest name has 339
-	maxErrorText   = 512 // bytes of what Config.Check says
-)
-
 // A Verifier tells which Kubernetes workload sent a token. Make it with [New],
 // [InCluster] or [Join]; it needs no closing. It is safe for concurrent use by
 // multiple goroutines. A zero Verifier refuses everything with
@@ -175,22 +169,22 @@ func (m *member) judge(ctx context.Context, keys *lookup, parsed parsedToken, ke
 	// Rule 7: the registered claims.
 	audience, err := m.checkRegistered(&claimed.registered)
 	if err != nil {
-		return Claims{}, withSubject(claimed, err)
+		return Claims{}, claimed.withSubject(err)
 	}
 
 	// Rule 8: one consistent identity.
 	claims, err := claimed.identity()
 	if err != nil {
-		return Claims{}, withSubject(claimed,
+		return Claims{}, claimed.withSubject(
 			refuse(8, ReasonNotAServiceAccount, "a token that names one service account", err.Error()))
 	}
 	claims = m.fillIn(claims, claimed, audience)
 
 	// Rule 9: policy.
 	if m.config.RequirePod && claims.Pod == (Object{}) {
-		return Claims{}, withSubject(claimed, refuse(9, ReasonNotBound, "a token bound to a pod", "one that is not"))
+		return Claims{}, claimed.withSubject(refuse(9, ReasonNotBound, "a token bound to a pod", "one that is not"))
 	}
-	if !m.allowed.admit(claims.Namespace, claims.ServiceAccount.Name) {
+	if !m.allowed.Has(claims.Namespace, claims.ServiceAccount.Name) {
 		return Claims{}, m.allowed.deny(claims)
 	}
 
@@ -233,7 +227,7 @@ func (c *cluster) checkIssuer(ctx context.Context, keys *lookup, claimed *payloa
 		return keys.current(ctx)
 	}
 	if !c.learnsIssuer {
-		return wrongIssuer(quote.Value(c.config.Issuer), claimed)
+		return claimed.wrongIssuer(quote.Value(c.config.Issuer))
 	}
 	if err := keys.current(ctx); err != nil {
 		return err
@@ -247,7 +241,7 @@ func (c *cluster) checkIssuer(ctx context.Context, keys *lookup, claimed *payloa
 	if keys.seen.publishedBy(claimed.Issuer) {
 		return nil
 	}
-	return wrongIssuer(quote.Value(keys.seen.issuer), claimed)
+	return claimed.wrongIssuer(quote.Value(keys.seen.issuer))
 }
 
 // acceptsIssuer is checkIssuer for keys that were seen.
@@ -255,9 +249,9 @@ func (c *cluster) acceptsIssuer(issuer string, seen keysAtHand) bool {
 	return slices.Contains(c.issuers, issuer) || c.learnsIssuer && seen.publishedBy(issuer)
 }
 
-func wrongIssuer(want string, claimed *payload) error {
-	got := quote.Value(claimed.Issuer)
-	if claimed.Issuer == "" {
+func (p *payload) wrongIssuer(want string) error {
+	got := quote.Value(p.Issuer)
+	if p.Issuer == "" {
 		got = "none"
 	}
 	return refuse(3, ReasonWrongIssuer, "iss "+want, got)
@@ -278,7 +272,7 @@ func (c *cluster) refresh(ctx context.Context, keys *lookup, claimed *payload) e
 func (c *cluster) selectKeys(ctx context.Context, keys *lookup, parsed parsedToken) ([]*keyset.Key, error) {
 	header := parsed.header
 	if header.KeyID == "" {
-		return selectWithoutKeyID(keys.seen, header)
+		return keys.seen.withoutKeyID(header)
 	}
 	k := keys.seen.Key(header.KeyID)
 	if k == nil {
@@ -300,13 +294,15 @@ func (c *cluster) selectKeys(ctx context.Context, keys *lookup, parsed parsedTok
 	return []*keyset.Key{k}, nil
 }
 
-func selectWithoutKeyID(seen keysAtHand, header jws.Header) ([]*keyset.Key, error) {
+// withoutKeyID returns the keys to try for a token without kid.
+func (seen keysAtHand) withoutKeyID(header jws.Header) ([]*keyset.Key, error) {
+	const most = 4
 	var few []*keyset.Key
 	for _, k := range seen.Keys {
 		if k.Algorithm() != header.Algorithm {
 			continue
 		}
-		if len(few) == maxKidlessKeys {
+		if len(few) == most {
 			return nil, refuse(4, ReasonUnknownKey, "a kid, as there are many keys", "none")
 		}
 		few = append(few, k)
@@ -395,9 +391,10 @@ func (c *cluster) fillIn(claims Claims, claimed *payload, audience string) Claim
 }
 
 // withSubject adds the subject, which is verified by now, to a refusal.
-func withSubject(claimed *payload, err error) error {
-	if refusal, ok := err.(*InvalidTokenError); ok && len(claimed.Subject) <= maxSubject {
-		refusal.Subject = claimed.Subject
+func (p *payload) withSubject(err error) error {
+	const most = 512 // bytes; the longest name has 339
+	if refusal, ok := err.(*InvalidTokenError); ok && len(p.Subject) <= most {
+		refusal.Subject = p.Subject
 	}
 	return err
 }
@@ -407,6 +404,7 @@ func (c *cluster) check(claims Claims) error {
 	if c.config.Check == nil {
 		return nil
 	}
+	const mostSaid = 512 // bytes
 	err := c.config.Check(claims)
 	if err == nil {
 		return nil
@@ -415,7 +413,7 @@ func (c *cluster) check(claims Claims) error {
 	switch {
 	case !ok:
 		said := strings.TrimPrefix(err.Error(), ErrUndecided.Error()+": ")
-		return &undecided{said[:min(len(said), maxErrorText)]}
+		return &undecided{said[:min(len(said), mostSaid)]}
 	case refusal == nil:
 		return &undecided{"Config.Check returned a nil *InvalidTokenError: it has to return a plain nil"}
 	}
