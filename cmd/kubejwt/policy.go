@@ -1,43 +1,10 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"regexp"
-	"slices"
 	"strings"
 )
-
-// policy is who passes /auth/<name>.
-type policy struct {
-	name     string
-	accounts []string
-}
-
-// policies is the flag -policy.
-type policies []policy
-
-func (p *policies) String() string {
-	var all []string
-	for _, one := range *p {
-		all = append(all, one.name+"="+strings.Join(one.accounts, ","))
-	}
-	return strings.Join(all, " ")
-}
-
-func (p *policies) Set(value string) error {
-	name, accounts, ok := strings.Cut(value, "=")
-	switch {
-	case !ok || accounts == "":
-		return errors.New("want NAME=ns/sa,ns/*")
-	case !regexp.MustCompile(`^[a-z0-9-]+$`).MatchString(name):
-		return errors.New("the name has to be of a-z, 0-9 and -")
-	case slices.ContainsFunc(*p, func(other policy) bool { return other.name == name }):
-		return errors.New("there is a policy of this name: list all service accounts in one")
-	}
-	*p = append(*p, policy{name, strings.Split(accounts, ",")})
-	return nil
-}
 
 const envPrefix = "KUBEJWT_"
 

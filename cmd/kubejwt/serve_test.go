@@ -35,14 +35,14 @@ func identityHeaders() []string {
 // served is a running "kubejwt serve".
 type served struct {
 	policies map[string]string // URL by name
-	debug    string            // URL of its counters
+	admin    string            // URL of its admin listener
 	command  *exec.Cmd
 }
 
 // startServe runs the binary with listeners of its own choice.
 func startServe(t *testing.T, binary string, args ...string) *served {
 	t.Helper()
-	args = append(args, "-listen", "127.0.0.1:0", "-debug-listen", "127.0.0.1:0", "-log-format", "json")
+	args = append(args, "-listen", "127.0.0.1:0", "-admin-listen", "127.0.0.1:0", "-log-format", "json")
 	s := &served{policies: make(map[string]string), command: exec.Command(binary, args...)}
 	s.command.Env = []string{}
 	logs, err := s.command.StderrPipe()
@@ -73,8 +73,8 @@ func (s *served) read(t *testing.T, line string) {
 		t.Fatalf("the log is no JSON: %s", line)
 	}
 	switch entry.Msg {
-	case "kubejwt: counters":
-		s.debug = entry.URL
+	case "kubejwt: admin":
+		s.admin = entry.URL
 	case "kubejwt: policy":
 		_, name, _ := strings.Cut(entry.URL, "/auth/")
 		s.policies[name] = entry.URL
@@ -97,28 +97,30 @@ func get200(t *testing.T, url string) string {
 	return string(body)
 }
 
-// newTestGuard is a guard in this process.
-func newTestGuard(t *testing.T, cluster *kubejwttest.Cluster, args ...string) *guard {
+// newTestServer is serve in this process, which listens nowhere.
+func newTestServer(t *testing.T, args ...string) *server {
 	t.Helper()
+	s, err := tryServer(process{stdout: io.Discard, stderr: io.Discard}, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func tryServer(p process, args ...string) (*server, error) {
 	var f serveFlags
 	flags := newFlagSet("serve")
 	f.define(flags)
-	if _, err := parse(flags, append(clusterFlags(cluster), args...)); err != nil {
-		t.Fatal(err)
+	if _, err := parse(flags, args); err != nil {
+		return nil, err
 	}
-	logger, err := f.logger(process{stderr: io.Discard})
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := f.build(logger)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := newGuard(v, f.policies)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return g
+	return f.newServer(p, flags)
+}
+
+// newTestGuard is a guard in this process.
+func newTestGuard(t *testing.T, cluster *kubejwttest.Cluster, args ...string) *guard {
+	t.Helper()
+	return newTestServer(t, append(clusterFlags(cluster), args...)...).guard
 }
 
 func ask(h http.Handler, method, target, token string, more ...string) *http.Response {
@@ -216,7 +218,7 @@ func TestServeBinary(t *testing.T) {
 	s := startServe(t, build(t), append(append([]string{"serve"}, clusterFlags(cluster)...), "-policy", "data-store=shop/api")...)
 	tokenFile := writeFile(t, cluster.Mint(caller))
 	kubejwtWith(t, "", "call", s.policies["data-store"], "-token-file", tokenFile).mustSay(t, exitOK, "200 OK")
-	if vars := get200(t, s.debug); !strings.Contains(vars, `"Accepted":1`) || !strings.Contains(vars, `"LastError":""`) {
+	if vars := get200(t, s.admin+"/debug/vars"); !strings.Contains(vars, `"Accepted":1`) || !strings.Contains(vars, `"LastError":""`) {
 		t.Errorf("the counters are %s", vars)
 	}
 	response, err := http.Get(s.base("data-store") + "/debug/vars")
@@ -265,7 +267,7 @@ func TestServeSlowHeaders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := newServer(guard, slog.New(slog.DiscardHandler))
+	server := newHTTPServer(guard, slog.New(slog.DiscardHandler))
 	defer server.Close()
 	go server.Serve(listener)
 	conn, err := net.Dial("tcp", listener.Addr().String())
@@ -317,7 +319,7 @@ func TestServeUsage(t *testing.T) {
 		"-audience is required":  {"serve", "-issuer", "i"},
 		"-key-file stands alone": append(base, "-policy", "a=a/b", "-in-cluster"),
 		"-listen \"nonsense\"":   append(base, "-policy", "a=a/b", "-listen", "nonsense"),
-		"-debug-listen \"80\"":   append(base, "-policy", "a=a/b", "-debug-listen", "80"),
+		"-admin-listen \"80\"":   append(base, "-policy", "a=a/b", "-debug-listen", "80"),
 		"-listen \"off\"":        append(base, "-policy", "a=a/b", "-listen", "off"),
 	} {
 		kubejwtWith(t, "", args...).mustSay(t, exitUsage, says)

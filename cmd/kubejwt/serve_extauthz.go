@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/kubejwt/kubejwt"
+)
+
+// grpcServer serves Envoy's ext_authz over gRPC.
+type grpcServer struct{ *grpc.Server }
+
+// maxCheckBytes bounds a CheckRequest: the headers of a client's request. Envoy
+// can be told to send the body too, which nobody reads.
+const maxCheckBytes = 1 << 20
+
+func newGRPCServer(g *guard, secure *tls.Config) grpcServer {
+	options := []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(maxCheckBytes),
+		grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.ConnectionTimeout(headerTimeout),
+		grpc.NumStreamWorkers(0),
+	}
+	if secure != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(secure)))
+	}
+	s := grpc.NewServer(options...)
+	authv3.RegisterAuthorizationServer(s, &extAuthz{guard: g})
+	return grpcServer{s}
+}
+
+func (s grpcServer) Serve(l net.Listener) error { return s.Server.Serve(l) }
+
+// Shutdown ends after the calls at hand, or when ctx ends.
+func (s grpcServer) Shutdown(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, s.Server.Stop)
+	defer stop()
+	s.Server.GracefulStop()
+	return nil
+}
+
+// extAuthz answers Envoy as guard answers other proxies.
+type extAuthz struct {
+	authv3.UnimplementedAuthorizationServer
+	guard *guard
+}
+
+// Check judges the token in the headers of the client's request. The policy is
+// named by Envoy's configuration alone.
+func (a *extAuthz) Check(ctx context.Context, r *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	name := r.GetAttributes().GetContextExtensions()["policy"]
+	v := a.guard.judge.Load().policies[name]
+	if v == nil {
+		answer := newAnswer()
+		http.Error(answer, noSuchPolicy, http.StatusNotFound)
+		return denied(answer), nil
+	}
+	about := grpcFacts{r.GetAttributes().GetRequest().GetHttp()}
+	began := time.Now()
+	claims, err := a.verify(ctx, v, about)
+	a.guard.observe(verdict{policy: name, claims: claims, err: err, took: time.Since(began)}, about)
+	if err != nil {
+		answer := newAnswer()
+		kubejwt.WriteError(answer, err)
+		return denied(answer), nil
+	}
+	return allowed(claims), nil
+}
+
+func (a *extAuthz) verify(ctx context.Context, v *kubejwt.Verifier, about grpcFacts) (kubejwt.Claims, error) {
+	values := about.header(a.guard.tokenHeader)
+	if a.guard.tokenHeader != "Authorization" {
+		values = bearers(values)
+	}
+	return v.VerifyRequest(withAuthorization(ctx, values))
+}
+
+// allowed sets the identity headers that have a value, and removes the client's
+// own of those that have none: Envoy removes after it has set.
+func allowed(claims kubejwt.Claims) *authv3.CheckResponse {
+	ok := new(authv3.OkHttpResponse)
+	for _, one := range identity(claims) {
+		if one[1] == "" {
+			ok.HeadersToRemove = append(ok.HeadersToRemove, strings.ToLower(one[0]))
+			continue
+		}
+		ok.Headers = append(ok.Headers, header(one[0], one[1]))
+	}
+	return &authv3.CheckResponse{
+		Status:       &rpcstatus.Status{Code: int32(codes.OK)},
+		HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: ok},
+	}
+}
+
+func header(name, value string) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: strings.ToLower(name), Value: value},
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}
+}
+
+// denied is the answer that a client gets through Envoy.
+func denied(answer *answer) *authv3.CheckResponse {
+	response := &authv3.DeniedHttpResponse{
+		Status: &typev3.HttpStatus{Code: typev3.StatusCode(answer.status)},
+		Body:   answer.text.String(),
+	}
+	for name, values := range answer.header {
+		for _, value := range values {
+			response.Headers = append(response.Headers, header(name, value))
+		}
+	}
+	return &authv3.CheckResponse{
+		Status:       &rpcstatus.Status{Code: int32(codeOf(answer.status)), Message: strings.TrimSpace(answer.text.String())},
+		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: response},
+	}
+}
+
+func codeOf(httpStatus int) codes.Code {
+	switch httpStatus {
+	case http.StatusUnauthorized:
+		return codes.Unauthenticated
+	case http.StatusForbidden:
+		return codes.PermissionDenied
+	case http.StatusServiceUnavailable:
+		return codes.Unavailable
+	case http.StatusNotFound:
+		return codes.NotFound
+	default:
+		return codes.Internal
+	}
+}
+
+// answer is an http.ResponseWriter that keeps what is written.
+type answer struct {
+	status int
+	header http.Header
+	text   strings.Builder
+}
+
+func newAnswer() *answer { return &answer{header: make(http.Header)} }
+
+func (a *answer) Header() http.Header            { return a.header }
+func (a *answer) WriteHeader(status int)         { a.status = status }
+func (a *answer) Write(text []byte) (int, error) { return a.text.Write(text) }
+
+// grpcFacts are what Envoy says about its client's request.
+type grpcFacts struct {
+	r *authv3.AttributeContext_HttpRequest
+}
+
+func (f grpcFacts) method() string    { return f.r.GetMethod() }
+func (f grpcFacts) path() string      { return f.r.GetPath() }
+func (f grpcFacts) requestID() string { return strings.Join(f.header("x-request-id"), ",") }
+
+// header are the values of a header. Envoy sends headers in one of two forms:
+// in the map, those of one name are one value with commas.
+func (f grpcFacts) header(name string) (values []string) {
+	if value, ok := f.r.GetHeaders()[strings.ToLower(name)]; ok {
+		values = append(values, value)
+	}
+	for _, one := range f.r.GetHeaderMap().GetHeaders() {
+		if !strings.EqualFold(one.GetKey(), name) {
+			continue
+		}
+		value := one.GetValue()
+		if raw := one.GetRawValue(); len(raw) > 0 {
+			value = string(raw)
+		}
+		values = append(values, value)
+	}
+	return values
+}

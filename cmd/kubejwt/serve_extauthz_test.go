@@ -1,0 +1,196 @@
+package main
+
+import (
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/kubejwt/kubejwt/kubejwttest"
+)
+
+// dialExtAuthz serves ext_authz on a listener and returns a client, as Envoy is.
+func dialExtAuthz(t *testing.T, g *guard) authv3.AuthorizationClient {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newGRPCServer(g, nil)
+	go s.Serve(listener)
+	t.Cleanup(s.Stop)
+	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return authv3.NewAuthorizationClient(conn)
+}
+
+// envoyAsks is what Envoy sends for a GET with these headers.
+func envoyAsks(policy string, headers map[string]string) *authv3.CheckRequest {
+	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
+		ContextExtensions: map[string]string{"policy": policy},
+		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
+			Method: "GET", Path: "/orders?policy=any", Headers: headers, Body: "policy=any",
+		}},
+	}}
+}
+
+func askOverGRPC(t *testing.T, client authv3.AuthorizationClient, r *authv3.CheckRequest) *authv3.CheckResponse {
+	t.Helper()
+	response, err := client.Check(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response
+}
+
+// Over gRPC the answers are those that HTTP has.
+func TestExtAuthz(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	g := newTestGuard(t, cluster, "-policy", "data-store=shop/api", "-policy", "any=*")
+	client := dialExtAuthz(t, g)
+	other := caller
+	other.ServiceAccount = "web"
+	good := "Bearer " + cluster.Mint(caller)
+	for _, test := range []struct {
+		name, policy string
+		headers      map[string]string
+		status       int
+		code         codes.Code
+	}{
+		{"good", "data-store", map[string]string{"authorization": good}, 200, codes.OK},
+		{"other account", "data-store", map[string]string{"authorization": "Bearer " + cluster.Mint(other)}, 403, codes.PermissionDenied},
+		{"the same, where all may call", "any", map[string]string{"authorization": "Bearer " + cluster.Mint(other)}, 200, codes.OK},
+		{"no token", "data-store", nil, 401, codes.Unauthenticated},
+		{"two tokens, as Envoy joins them", "data-store", map[string]string{"authorization": good + "," + good}, 401, codes.Unauthenticated},
+		{"another scheme", "data-store", map[string]string{"authorization": "Basic YTpi"}, 401, codes.Unauthenticated},
+		{"the policy in a header", "", map[string]string{"authorization": good, "policy": "any", "x-policy": "any"}, 404, codes.NotFound},
+		{"no such policy", "nobody", map[string]string{"authorization": good}, 404, codes.NotFound},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			response := askOverGRPC(t, client, envoyAsks(test.policy, test.headers))
+			if got := codes.Code(response.GetStatus().GetCode()); got != test.code {
+				t.Errorf("code %v: want %v", got, test.code)
+			}
+			if test.status == 200 {
+				if response.GetOkResponse() == nil {
+					t.Errorf("%v: want an OkResponse", response)
+				}
+				return
+			}
+			var overHTTP *http.Response
+			if value := test.headers["authorization"]; value != "" {
+				overHTTP = ask(g, "GET", "/auth/"+test.policy, "", "Authorization", value)
+			} else {
+				overHTTP = ask(g, "GET", "/auth/"+test.policy, "")
+			}
+			mustAnswerAs(t, response.GetDeniedResponse(), overHTTP, test.status)
+		})
+	}
+}
+
+// mustAnswerAs holds a refusal over gRPC against the one over HTTP.
+func mustAnswerAs(t *testing.T, denied *authv3.DeniedHttpResponse, overHTTP *http.Response, status int) {
+	t.Helper()
+	if got := int(denied.GetStatus().GetCode()); got != status || overHTTP.StatusCode != status {
+		t.Errorf("status %d, over HTTP %d: want %d", got, overHTTP.StatusCode, status)
+	}
+	headers := make(http.Header)
+	for _, option := range denied.GetHeaders() {
+		headers.Add(option.GetHeader().GetKey(), option.GetHeader().GetValue())
+	}
+	for _, name := range []string{"WWW-Authenticate", "Retry-After", "Content-Type"} {
+		if got, want := headers.Get(name), overHTTP.Header.Get(name); got != want {
+			t.Errorf("%s: %q: want %q", name, got, want)
+		}
+	}
+	body := make([]byte, 1000)
+	n, _ := overHTTP.Body.Read(body)
+	if denied.GetBody() != string(body[:n]) {
+		t.Errorf("body %q: want %q", denied.GetBody(), body[:n])
+	}
+}
+
+// The headers that tell the caller are set, and those of a client that the token
+// says nothing about are removed: between them, all eight.
+func TestExtAuthzIdentity(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	client := dialExtAuthz(t, newTestGuard(t, cluster, "-policy", "data-store=shop/api"))
+	bare := caller
+	bare.Secret.Name = "a-secret"
+	for _, test := range []struct {
+		token   kubejwttest.Token
+		set     int
+		removed []string
+	}{
+		{caller, 8, nil},
+		{bare, 5, []string{"kubejwt-pod", "kubejwt-pod-uid", "kubejwt-node"}},
+	} {
+		ok := askOverGRPC(t, client, envoyAsks("data-store", map[string]string{
+			"authorization": "Bearer " + cluster.Mint(test.token), "kubejwt-pod": "spoofed",
+		})).GetOkResponse()
+		seen := make(map[string]string)
+		for _, option := range ok.GetHeaders() {
+			seen[option.GetHeader().GetKey()] = option.GetHeader().GetValue()
+			if option.GetAppendAction() != corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD {
+				t.Errorf("%s: %v: want it to replace the client's", option.GetHeader().GetKey(), option.GetAppendAction())
+			}
+		}
+		if len(seen) != test.set || seen["kubejwt-username"] != "system:serviceaccount:shop:api" || seen["kubejwt-audience"] != "data-store" {
+			t.Errorf("the headers set are %v", seen)
+		}
+		if got := strings.Join(ok.GetHeadersToRemove(), " "); got != strings.Join(test.removed, " ") {
+			t.Errorf("the headers removed are %q: want %q", got, test.removed)
+		}
+		for _, name := range identityHeaders() {
+			if _, set := seen[strings.ToLower(name)]; !set && !strings.Contains(strings.Join(ok.GetHeadersToRemove(), " "), strings.ToLower(name)) {
+				t.Errorf("%s is neither set nor removed", name)
+			}
+		}
+	}
+}
+
+// Without keys, Envoy's client is told when to try again.
+func TestExtAuthzOutage(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	cluster.SetAvailable(false)
+	g := newTestGuard(t, cluster, "-policy", "data-store=shop/api")
+	response := askOverGRPC(t, dialExtAuthz(t, g), envoyAsks("data-store", map[string]string{"authorization": "Bearer " + cluster.Mint(caller)}))
+	var retry string
+	for _, option := range response.GetDeniedResponse().GetHeaders() {
+		if option.GetHeader().GetKey() == "retry-after" {
+			retry = option.GetHeader().GetValue()
+		}
+	}
+	if status := response.GetDeniedResponse().GetStatus().GetCode(); status != 503 || retry == "" || codes.Code(response.GetStatus().GetCode()) != codes.Unavailable {
+		t.Errorf("%v: want 503 and Retry-After", response)
+	}
+}
+
+// Envoy sends raw headers if it is told to, and then two of one name as two.
+func TestExtAuthzRawHeaders(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	client := dialExtAuthz(t, newTestGuard(t, cluster, "-policy", "data-store=shop/api"))
+	good := &corev3.HeaderValue{Key: "authorization", RawValue: []byte("Bearer " + cluster.Mint(caller))}
+	for want, headers := range map[int32][]*corev3.HeaderValue{
+		int32(codes.OK):              {{Key: ":method", RawValue: []byte("GET")}, good},
+		int32(codes.Unauthenticated): {good, good},
+	} {
+		r := envoyAsks("data-store", nil)
+		r.Attributes.Request.Http.HeaderMap = &corev3.HeaderMap{Headers: headers}
+		if got := askOverGRPC(t, client, r).GetStatus().GetCode(); got != want {
+			t.Errorf("%d headers: code %d: want %d", len(headers), got, want)
+		}
+	}
+	if got := askOverGRPC(t, client, &authv3.CheckRequest{}).GetStatus().GetCode(); got != int32(codes.NotFound) {
+		t.Errorf("an empty request: code %d", got)
+	}
+}

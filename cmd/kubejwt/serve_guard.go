@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kubejwt/kubejwt"
+)
+
+// guard answers the proxy.
+type guard struct {
+	judge       atomic.Pointer[judge]
+	tokenHeader string // in canonical form
+	stops       *atomic.Bool
+	audit       *accessLog
+	seconds     prometheus.Observer
+}
+
+// ServeHTTP is no ServeMux, which would clean the path, and answer a request
+// for /auth/a/../b with the way to /auth/b.
+func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header()["Cache-Control"] = noStore
+	if r.ContentLength != 0 && r.ProtoMajor == 1 {
+		// Nobody reads the body, and to keep the connection net/http would,
+		// before it answers.
+		w.Header().Set("Connection", "close")
+	}
+	path := r.URL.EscapedPath()
+	switch path {
+	case "/healthz":
+		fmt.Fprintln(w, "ok")
+		return
+	case "/readyz":
+		g.ready(w, r)
+		return
+	}
+	rest, isAuth := strings.CutPrefix(path, "/auth/")
+	name, _, _ := strings.Cut(rest, "/") // Envoy appends the path of the client's request
+	v := g.judge.Load().policies[name]
+	if !isAuth || v == nil {
+		http.Error(w, noSuchPolicy, http.StatusNotFound)
+		return
+	}
+	began := time.Now()
+	claims, err := g.verify(r.Context(), v, r)
+	g.observe(verdict{policy: name, claims: claims, err: err, took: time.Since(began)}, httpFacts{r})
+	if err != nil {
+		kubejwt.WriteError(w, err)
+		return
+	}
+	setIdentity(w.Header(), claims)
+	w.WriteHeader(http.StatusOK)
+}
+
+const noSuchPolicy = "there is no such policy"
+
+var noStore = []string{"no-store"} // never changed
+
+// verify judges the token in the header that carries it.
+func (g *guard) verify(ctx context.Context, v *kubejwt.Verifier, r *http.Request) (kubejwt.Claims, error) {
+	if g.tokenHeader == "Authorization" {
+		return v.VerifyRequest(r)
+	}
+	return v.VerifyRequest(withAuthorization(ctx, bearers(r.Header[g.tokenHeader])))
+}
+
+// bearers are the values of a header that has tokens, as Authorization would
+// have them.
+func bearers(values []string) []string {
+	var all []string
+	for _, value := range values {
+		if scheme, _, _ := strings.Cut(value, " "); !strings.EqualFold(scheme, "Bearer") {
+			value = "Bearer " + value
+		}
+		all = append(all, value)
+	}
+	return all
+}
+
+// withAuthorization is a request that has this header, and nothing else.
+func withAuthorization(ctx context.Context, values []string) *http.Request {
+	r := http.Request{Header: http.Header{"Authorization": values}}
+	return r.WithContext(ctx)
+}
+
+// verdict is what was decided, for the metrics and the access log. The Verifier
+// has counted it already.
+type verdict struct {
+	policy string
+	claims kubejwt.Claims
+	err    error
+	took   time.Duration
+}
+
+func (g *guard) observe(v verdict, about facts) {
+	g.seconds.Observe(v.took.Seconds())
+	g.audit.write(v, about)
+}
+
+func (g *guard) ready(w http.ResponseWriter, r *http.Request) {
+	if g.stops.Load() {
+		http.Error(w, "it is stopping", http.StatusServiceUnavailable)
+		return
+	}
+	if err := g.judge.Load().ready(r.Context()); err != nil {
+		kubejwt.WriteError(w, err)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
+
+// identity are the headers that tell the service who is calling.
+func identity(claims kubejwt.Claims) [8][2]string {
+	return [...][2]string{
+		{"Kubejwt-Username", claims.Username()},
+		{"Kubejwt-Namespace", claims.Namespace},
+		{"Kubejwt-Service-Account", claims.ServiceAccount.Name},
+		{"Kubejwt-Service-Account-Uid", claims.ServiceAccount.UID},
+		{"Kubejwt-Pod", claims.Pod.Name},
+		{"Kubejwt-Pod-Uid", claims.Pod.UID},
+		{"Kubejwt-Node", claims.Node.Name},
+		{"Kubejwt-Audience", claims.Audience},
+	}
+}
+
+// setIdentity sets all headers, whatever the token has to say, so that none
+// that a client sent takes the place of a missing one.
+func setIdentity(header http.Header, claims kubejwt.Claims) {
+	for _, one := range identity(claims) {
+		header.Set(one[0], one[1])
+	}
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/kubejwt/kubejwt"
+	"github.com/kubejwt/kubejwt/kubejwtprom"
+)
+
+// judge has a Verifier for each policy. It never changes: other rules make
+// another one.
+type judge struct {
+	rules    rules
+	members  []*trusted
+	policies map[string]*kubejwt.Verifier
+}
+
+// trusted is what is accepted of one issuer for one list of audiences. Its
+// Verifier admits everybody, and judges nothing: the policies have copies that
+// admit their own accounts.
+type trusted struct {
+	key       string
+	issuer    string
+	audiences string
+	verifier  *kubejwt.Verifier
+}
+
+// newJudge makes the Verifiers, except for those that the last judge has.
+func newJudge(r rules, last *judge, verdicts *kubejwtprom.Verdicts, logger *slog.Logger) (*judge, error) {
+	j := &judge{rules: r, policies: make(map[string]*kubejwt.Verifier)}
+	for _, p := range r.policies {
+		var all []*kubejwt.Verifier
+		for _, issuer := range r.issuers {
+			if p.issuers != nil && !slices.Contains(p.issuers, issuer.name) {
+				continue
+			}
+			m, err := j.trust(issuer, p.audiences, last, logger)
+			if err != nil {
+				return nil, err
+			}
+			v, err := m.verifier.WithServiceAccounts(p.accounts...)
+			if err != nil {
+				return nil, usagef("%s: %s", p.where, strings.TrimPrefix(err.Error(), "kubejwt: WithServiceAccounts: "))
+			}
+			all = append(all, v)
+		}
+		v, err := joinAll(all)
+		if err != nil {
+			return nil, usagef("%s: %s", p.where, strings.TrimPrefix(err.Error(), "kubejwt: Join: "))
+		}
+		j.policies[p.name] = v.WithOnVerdict(verdicts.For(p.name))
+	}
+	return j, nil
+}
+
+// joinAll is kubejwt.Join, except that one Verifier stays as it is: only it may
+// have its issuer to learn.
+func joinAll(all []*kubejwt.Verifier) (*kubejwt.Verifier, error) {
+	if len(all) == 1 {
+		return all[0], nil
+	}
+	return kubejwt.Join(all...)
+}
+
+func (j *judge) trust(i issuer, audiences []string, last *judge, logger *slog.Logger) (*trusted, error) {
+	key := i.key(audiences)
+	for _, known := range []*judge{j, last} {
+		if known == nil {
+			continue
+		}
+		at := slices.IndexFunc(known.members, func(m *trusted) bool { return m.key == key })
+		if at < 0 {
+			continue
+		}
+		if known != j {
+			j.members = append(j.members, known.members[at])
+		}
+		return known.members[at], nil
+	}
+	config := i.config
+	config.Audiences = audiences
+	config.ServiceAccounts = []string{"*"}
+	config.Logger = logger
+	v, err := i.build(config)
+	if err != nil {
+		return nil, err
+	}
+	m := &trusted{key, i.name, strings.Join(audiences, " "), v}
+	j.members = append(j.members, m)
+	return m, nil
+}
+
+// ready is nil while there are keys for all members.
+func (j *judge) ready(ctx context.Context) error {
+	var errs []error
+	for _, m := range j.members {
+		if err := m.verifier.Ready(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", m.issuer, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// without are the names of the policies that another judge lacks.
+func (j *judge) without(other *judge) (gone []string) {
+	for name := range j.policies {
+		if other.policies[name] == nil {
+			gone = append(gone, name)
+		}
+	}
+	return gone
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"runtime/debug"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/kubejwt/kubejwt/kubejwtprom"
+)
+
+// metrics are what /metrics shows.
+type metrics struct {
+	registry *prometheus.Registry
+	verdicts *kubejwtprom.Verdicts
+	seconds  prometheus.Histogram
+
+	reloads     *prometheus.CounterVec // by result; nil without a policy file
+	inOrder     prometheus.Gauge
+	lastInOrder prometheus.Gauge
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		verdicts: kubejwtprom.NewVerdicts(),
+		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "kubejwt_verdict_duration_seconds",
+			Help:    "How long verdicts took. Those over a millisecond waited for keys.",
+			Buckets: []float64{5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 5e-3, 2.5e-2, .1, .5, 2.5, 10},
+		}),
+		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kubejwt_config_reloads_total",
+			Help: "Changes of the policy file that were read, by result.",
+		}, []string{"result"}),
+		inOrder: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "kubejwt_config_last_reload_successful",
+			Help: "1 if the policy file is in order, 0 if the last good one is in use instead.",
+		}),
+		lastInOrder: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "kubejwt_config_last_reload_success_timestamp_seconds",
+			Help: "When the policy in use was read.",
+		}),
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "kubejwt_build_info", Help: "The build that runs: always 1.", ConstLabels: buildLabels(),
+	})
+	build.Set(1)
+	m.registry.MustRegister(m.verdicts, m.seconds, m.reloads, m.inOrder, m.lastInOrder, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, result := range []string{"success", "failure"} {
+		m.reloads.WithLabelValues(result)
+	}
+	m.inOrder.Set(1)
+	m.lastInOrder.SetToCurrentTime()
+	return m
+}
+
+func buildLabels() prometheus.Labels {
+	labels := prometheus.Labels{"version": "unknown", "goversion": "unknown"}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		labels["version"], labels["goversion"] = info.Main.Version, info.GoVersion
+	}
+	return labels
+}
+
+// watch shows the Stats of a judge's members, whichever judge is in use.
+func (m *metrics) watch(judge *atomic.Pointer[judge]) {
+	m.registry.MustRegister(&memberCollector{judge})
+}
+
+// memberCollector has no Describe to speak of, because members come and go.
+type memberCollector struct{ judge *atomic.Pointer[judge] }
+
+func (c *memberCollector) Describe(chan<- *prometheus.Desc) {}
+
+func (c *memberCollector) Collect(metrics chan<- prometheus.Metric) {
+	for _, member := range c.judge.Load().members {
+		labels := prometheus.Labels{"issuer": member.issuer, "audience": member.audiences}
+		prometheus.WrapCollectorWith(labels, kubejwtprom.NewCollector(member.verifier)).Collect(metrics)
+	}
+}

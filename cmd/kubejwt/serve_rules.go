@@ -1,0 +1,198 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/kubejwt/kubejwt"
+)
+
+// rules say whose tokens pass which policy: what the flags or a policy file say.
+type rules struct {
+	issuers  []issuer
+	policies []policy
+}
+
+// issuer is a cluster whose tokens are good.
+type issuer struct {
+	where  string         // in which flags or lines it is written, for errors
+	name   string         // its iss, or in-cluster where that is to be learnt
+	config kubejwt.Config // without Audiences and ServiceAccounts
+	build  func(kubejwt.Config) (*kubejwt.Verifier, error)
+}
+
+// policy is who passes /auth/<name>.
+type policy struct {
+	where     string // as of an issuer
+	name      string
+	audiences []string
+	accounts  []string
+	issuers   []string // names; nil: all
+}
+
+var policyName = regexp.MustCompile(`^[a-z0-9-]+$`)
+
+// policies is the flag -policy.
+type policies []policy
+
+func (p *policies) String() string {
+	var all []string
+	for _, one := range *p {
+		name := one.name
+		for _, audience := range one.audiences {
+			name += "@" + audience
+		}
+		all = append(all, name+"="+strings.Join(one.accounts, ","))
+	}
+	return strings.Join(all, " ")
+}
+
+// Set reads NAME@AUDIENCE=ns/sa,ns/*. An audience may contain = and @, which
+// names and accounts do not.
+func (p *policies) Set(value string) error {
+	cut := strings.LastIndexByte(value, '=')
+	if cut < 0 || cut == len(value)-1 {
+		return errors.New("want NAME=ns/sa,ns/* or NAME@AUDIENCE=ns/sa,ns/*")
+	}
+	name, audience, hasAudience := strings.Cut(value[:cut], "@")
+	switch {
+	case !policyName.MatchString(name):
+		return errors.New("the name has to be of a-z, 0-9 and -")
+	case hasAudience && audience == "":
+		return errors.New("the audience after @ is empty")
+	case slices.ContainsFunc(*p, func(other policy) bool { return other.name == name }):
+		return errors.New("there is a policy of this name: list all service accounts in one")
+	}
+	one := policy{where: "-policy " + name, name: name, accounts: strings.Split(value[cut+1:], ",")}
+	if hasAudience {
+		one.audiences = []string{audience}
+	}
+	*p = append(*p, one)
+	return nil
+}
+
+// rules are those of the policy file if there is one, and else of the flags.
+func (f *serveFlags) rules(flags *flag.FlagSet) (rules, error) {
+	if f.configFile == "" {
+		return f.flagRules()
+	}
+	taken := flag.NewFlagSet("", flag.ContinueOnError)
+	new(serveFlags).defineRules(taken)
+	var err error
+	flags.Visit(func(given *flag.Flag) {
+		if taken.Lookup(given.Name) != nil {
+			err = usagef("-config and -%s: the file says that: give one of them", given.Name)
+		}
+	})
+	if err != nil {
+		return rules{}, err
+	}
+	return readRules(f.configFile)
+}
+
+func (f *serveFlags) flagRules() (rules, error) {
+	if len(f.policies) == 0 {
+		if err := f.trust.check(); err != nil {
+			return rules{}, err
+		}
+		return rules{}, usagef("-policy is required: NAME=ns/sa,ns/*, which is served at /auth/NAME")
+	}
+	policies, err := f.withAudiences()
+	if err != nil {
+		return rules{}, err
+	}
+	trust := f.trust
+	trust.audiences = policies[0].audiences // all have some: check asks for no more
+	if err := trust.check(); err != nil {
+		return rules{}, err
+	}
+	if f.keyFile != "" && (f.snapshotFile != "" || f.maxStale != 0) {
+		return rules{}, usagef("-snapshot-file and -max-stale are for keys that are fetched, and -key-file is given")
+	}
+	config := f.config()
+	if f.keyFile != "" {
+		if _, err := readKeys(f.keyFile); err != nil {
+			return rules{}, err
+		}
+		config.Keys = kubejwt.KeyFile(f.keyFile)
+	} else {
+		keys := f.remoteKeys()
+		keys.SnapshotFile, keys.MaxStale = f.snapshotFile, f.maxStale
+		config.Keys = keys
+	}
+	only := issuer{name: issuerName(f.issuer), config: config, build: f.trust.verifier}
+	return rules{[]issuer{only}, policies}, nil
+}
+
+func issuerName(iss string) string {
+	if iss == "" {
+		return "in-cluster"
+	}
+	return iss
+}
+
+// withAudiences gives each policy the -audience, if there is just one. Were two
+// shared by all policies, the service of one could use its callers' tokens at
+// the other.
+func (f *serveFlags) withAudiences() ([]policy, error) {
+	all := slices.Clone(f.policies)
+	if err := f.checkAudiences(); err != nil {
+		return nil, err
+	}
+	var used []string
+	for i := range all {
+		switch {
+		case all[i].audiences == nil && len(f.audiences) > 1:
+			return nil, usagef("-policy %s: there are several audiences, so that each policy has to name its own, as -policy %s@%s=…: "+
+				"if all policies shared them, a service could use its callers' tokens at another service", all[i].name, all[i].name, f.audiences[0])
+		case all[i].audiences == nil && len(f.audiences) == 0:
+			return nil, usagef("-audience is required: the name of the service that tokens are for, as in the caller's projected volume (or -policy %s@AUDIENCE=…)", all[i].name)
+		case all[i].audiences == nil:
+			all[i].audiences = f.audiences
+		}
+		used = append(used, all[i].audiences...)
+	}
+	for _, audience := range f.audiences {
+		if !slices.Contains(used, audience) {
+			return nil, usagef("-audience %s: every policy names another audience", quoted(audience))
+		}
+	}
+	return all, nil
+}
+
+func (f *serveFlags) checkAudiences() error {
+	all := slices.Clone(f.audiences)
+	for _, one := range f.policies {
+		all = append(all, one.audiences...)
+	}
+	for _, audience := range all {
+		if !isHeaderText(audience) {
+			return usagef("-audience %s: it has to fit into a header: printable ASCII", quoted(audience))
+		}
+	}
+	return nil
+}
+
+func isHeaderText(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// isHeaderName reports whether s can name a header (RFC 9110, section 5.6.2).
+func isHeaderName(s string) bool {
+	return regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$").MatchString(s)
+}
+
+// key tells whether two issuers with these audiences are one and the same, so
+// that a Verifier with its keys can be kept when the policy file changes.
+func (i issuer) key(audiences []string) string {
+	return fmt.Sprintf("%s %q %#v", i.name, audiences, i.config)
+}

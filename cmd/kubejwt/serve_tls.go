@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/kubejwt/kubejwt/internal/pemfile"
+	"github.com/kubejwt/kubejwt/internal/reread"
+)
+
+// tlsFiles are the flags for TLS.
+type tlsFiles struct{ cert, key, clientCA string }
+
+func (f *tlsFiles) check() error {
+	switch {
+	case (f.cert == "") != (f.key == ""):
+		return usagef("-tls-cert and -tls-key go together")
+	case f.clientCA != "" && f.cert == "":
+		return usagef("-client-ca-file needs -tls-cert and -tls-key: clients show certificates over TLS only")
+	}
+	return nil
+}
+
+const (
+	maxTLSFile  = 1 << 20
+	tlsInterval = time.Second
+)
+
+// config is nil without TLS. The files have to be in order at the start.
+func (f *tlsFiles) config(logger *slog.Logger) (*tls.Config, error) {
+	if f.cert == "" {
+		return nil, nil
+	}
+	pair := &keyPair{
+		cert: reread.New(f.cert, maxTLSFile, tlsInterval, raw, logger),
+		key:  reread.New(f.key, maxTLSFile, tlsInterval, raw, logger),
+		log:  logger,
+	}
+	if _, err := pair.get(context.Background()); err != nil {
+		return nil, fmt.Errorf("-tls-cert, -tls-key: %w", err)
+	}
+	config := &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		NextProtos:     []string{"h2", "http/1.1"},
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.get(hello.Context()) },
+	}
+	if f.clientCA == "" {
+		return config, nil
+	}
+	clients := reread.New(f.clientCA, maxTLSFile, tlsInterval, func(data []byte) (*tls.Config, error) {
+		roots, err := parseRoots(data)
+		if err != nil {
+			return nil, err
+		}
+		forClients := config.Clone()
+		forClients.ClientAuth, forClients.ClientCAs = tls.RequireAndVerifyClientCert, roots
+		return forClients, nil
+	}, logger)
+	if _, err := clients.Get(context.Background()); err != nil {
+		return nil, fmt.Errorf("-client-ca-file: %w", err)
+	}
+	outer := config.Clone()
+	outer.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		content, err := clients.Get(hello.Context())
+		return content.Value, err
+	}
+	return outer, nil
+}
+
+func raw(data []byte) ([]byte, error) {
+	if len(data) == 0 {
+		return nil, errors.New("it is empty")
+	}
+	return data, nil
+}
+
+func parseRoots(data []byte) (*x509.CertPool, error) {
+	blocks, err := pemfile.Blocks(data)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	for i, block := range blocks {
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if block.Type != "CERTIFICATE" || err != nil {
+			return nil, fmt.Errorf("block %d: want a certificate", i+1)
+		}
+		roots.AddCert(cert)
+	}
+	if len(blocks) == 0 {
+		return nil, errors.New("it has no certificate")
+	}
+	return roots, nil
+}
+
+// keyPair is a certificate and its key, in two files that change one after the
+// other: until they fit, the last pair that did stays in use.
+type keyPair struct {
+	cert, key *reread.File[[]byte]
+	log       *slog.Logger
+
+	mu              sync.Mutex // guards the rest
+	certPEM, keyPEM []byte     // of the last look
+	pair            *tls.Certificate
+	problem         error // of the last look
+}
+
+func (p *keyPair) get(ctx context.Context) (*tls.Certificate, error) {
+	cert, err := p.cert.Get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	key, err := p.key.Get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !bytes.Equal(cert.Raw, p.certPEM) || !bytes.Equal(key.Raw, p.keyPEM) {
+		p.certPEM, p.keyPEM = cert.Raw, key.Raw
+		p.look()
+	}
+	if p.pair == nil {
+		return nil, p.problem
+	}
+	return p.pair, nil
+}
+
+func (p *keyPair) look() {
+	pair, err := tls.X509KeyPair(p.certPEM, p.keyPEM)
+	p.problem = err
+	if err == nil {
+		p.pair = &pair
+		return
+	}
+	if p.pair != nil {
+		p.log.Warn("kubejwt: -tls-cert and -tls-key don't fit, the last pair that did stays in use", "error", err)
+	}
+}
