@@ -1,9 +1,11 @@
 package bench
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"testing"
 
 	"github.com/kubejwt/kubejwt"
@@ -24,6 +26,7 @@ func TestAllocations(t *testing.T) {
 			{"first seen, of two joined", joinStranger(t, fresh), most + 2},
 			{"remembered", remembering, 0},
 			{"remembered, of two joined", joinStranger(t, remembering), 0},
+			{"remembered, with Check and OnVerdict", r.hookedVerifier(t), 0},
 		} {
 			v := tt.v
 			got := testing.AllocsPerRun(100, func() {
@@ -60,6 +63,20 @@ func TestAllocationsWithAKeyFile(t *testing.T) {
 	if got > 0 {
 		t.Errorf("%v allocations: want none", got)
 	}
+}
+
+// hookedVerifier has hooks that allocate nothing themselves.
+func (r recording) hookedVerifier(t testing.TB) *kubejwt.Verifier {
+	t.Helper()
+	config := r.config(0)
+	var verdicts atomic.Int64
+	config.Check = func(kubejwt.Claims) error { return nil }
+	config.OnVerdict = func(context.Context, kubejwt.Claims, error) { verdicts.Add(1) }
+	v, err := kubejwt.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
 }
 
 // joinStranger joins v behind a Verifier of another cluster.
