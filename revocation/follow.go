@@ -63,15 +63,25 @@ func (s *stream) follow(ctx context.Context) {
 }
 
 // delay is how long to wait after so many failed attempts in a row.
+//
+// The first ones follow soon: a connection breaks. Then the API server is away,
+// and so it is for everybody else: the third wait spreads a fleet evenly over 30
+// s, and the later ones keep it so. Waits that double from the start would have
+// half of a fleet come back within seconds of each other.
 func delay(failed int, err error) time.Duration {
-	if failed == 0 {
-		return rand.N(firstDelay)
+	least, most := minDelay, maxDelay
+	switch failed {
+	case 0:
+		least, most = 0, firstDelay
+	case 1:
+		most = 2 * time.Second
+	case 2:
+		most = 4 * time.Second
+	case 3:
+	default:
+		least = 25 * time.Second
 	}
-	most := maxDelay
-	if failed < 8 {
-		most = min(maxDelay, minDelay<<failed)
-	}
-	random := minDelay + rand.N(most-minDelay)
+	random := least + rand.N(most-least)
 	if after := retryAfter(err); after > 0 {
 		return min(max(random, after+rand.N(time.Second)), maxDelay)
 	}

@@ -39,6 +39,7 @@ import (
 	"time"
 
 	"github.com/kubejwt/kubejwt"
+	"github.com/kubejwt/kubejwt/internal/accounts"
 	"github.com/kubejwt/kubejwt/internal/quote"
 )
 
@@ -103,8 +104,8 @@ const (
 // concurrent use by multiple goroutines.
 type Watcher struct {
 	options   Options
-	accounts  map[account]bool
-	scopes    map[account]scope
+	accounts  []accounts.Account
+	scopes    map[accounts.Account]scope
 	streams   []*stream
 	apiServer apiServer
 	logger    *slog.Logger
@@ -143,7 +144,7 @@ func New(options Options) (*Watcher, error) { return newWatcher(options, newAPIS
 func InCluster(options Options) (*Watcher, error) { return newWatcher(options, newPodAPIServer) }
 
 func newWatcher(options Options, newAPIServer func(*Options) (apiServer, error)) (*Watcher, error) {
-	accounts, err := parseAccounts(options.ServiceAccounts)
+	list, err := accounts.Parse(options.ServiceAccounts)
 	switch {
 	case err != nil:
 		return nil, badOption("ServiceAccounts", "%w", err)
@@ -156,13 +157,13 @@ func newWatcher(options Options, newAPIServer func(*Options) (apiServer, error))
 	if options.Logger == nil {
 		options.Logger = slog.Default()
 	}
-	w := &Watcher{options: options, accounts: accounts, scopes: make(map[account]scope), logger: options.Logger}
+	w := &Watcher{options: options, accounts: list.Entries(), scopes: make(map[accounts.Account]scope), logger: options.Logger}
 	if w.apiServer, err = newAPIServer(&options); err != nil {
 		return nil, err
 	}
 	streams := make(map[resource]*stream)
-	for entry := range accounts {
-		podsOf, accountsOf := watched(entry, accounts)
+	for _, entry := range w.accounts {
+		podsOf, accountsOf := watched(entry, w.accounts)
 		w.scopes[entry] = scope{w.stream(streams, podsOf), w.stream(streams, accountsOf)}
 	}
 	return w, nil
@@ -268,13 +269,13 @@ var (
 )
 
 func (w *Watcher) scopeOf(claims kubejwt.Claims) (scope, bool) {
-	if s, found := w.scopes[account{claims.Namespace, claims.ServiceAccount.Name}]; found {
+	if s, found := w.scopes[accounts.Account{Namespace: claims.Namespace, Name: claims.ServiceAccount.Name}]; found {
 		return s, true
 	}
-	if s, found := w.scopes[account{claims.Namespace, "*"}]; found {
+	if s, found := w.scopes[accounts.Account{Namespace: claims.Namespace, Name: accounts.All}]; found {
 		return s, true
 	}
-	s, found := w.scopes[everyAccount]
+	s, found := w.scopes[accounts.Account{Namespace: accounts.All, Name: accounts.All}]
 	return s, found
 }
 

@@ -33,15 +33,9 @@ func inBubble(t *testing.T, options revocation.Options, test func(service)) {
 	c := kubejwttest.NewCluster(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := newService(t, c, options)
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error)
-		go func() { ended <- s.watcher.Run(ctx) }()
+		defer s.run()()
 		synctest.Wait()
 		test(s)
-		cancel()
-		if err := <-ended; !errors.Is(err, context.Canceled) {
-			t.Errorf("Run returned %v: want the context's error", err)
-		}
 	})
 }
 
@@ -72,6 +66,20 @@ func newService(t *testing.T, c *kubejwttest.Cluster, options revocation.Options
 		t.Fatal(err)
 	}
 	return service{t, c, watcher, verifier}
+}
+
+// run starts Run. The func ends it, and waits until it has ended.
+func (s service) run() (end func()) {
+	ctx, cancel := context.WithCancel(s.Context())
+	ended := make(chan error)
+	go func() { ended <- s.watcher.Run(ctx) }()
+	return func() {
+		s.Helper()
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			s.Errorf("Run returned %v: want the context's error", err)
+		}
+	}
 }
 
 // expect verifies a token, twice: the second time it is remembered.

@@ -1,10 +1,10 @@
 package revocation
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/kubejwt/kubejwt/internal/accounts"
 )
 
 // maxSelected is how many accounts of one namespace have a watch of their own
@@ -42,83 +42,36 @@ func (r resource) String() string {
 	return text
 }
 
-// An account is the key of a scope: name "*" stands for all of a namespace, and
-// both "*" for every account.
-type account struct{ namespace, name string }
-
-var everyAccount = account{"*", "*"}
-
-func parseAccounts(list []string) (map[account]bool, error) {
-	if len(list) == 0 {
-		return nil, errors.New(`is required: "namespace/name", "namespace/*", or "*" for every one`)
-	}
-	accounts := make(map[account]bool)
-	for _, entry := range list {
-		namespace, name, _ := strings.Cut(entry, "/")
-		switch {
-		case entry == "*":
-			accounts[everyAccount] = true
-		case isName(namespace) && !strings.Contains(namespace, ".") && (name == "*" || isName(name)):
-			accounts[account{namespace, name}] = true
-		default:
-			return nil, fmt.Errorf(`%q is not "namespace/name", "namespace/*" or "*"`, entry)
-		}
-	}
-	for entry := range accounts { // what a wider one covers
-		wider := accounts[everyAccount] && entry != everyAccount
-		if wider || entry.name != "*" && accounts[account{entry.namespace, "*"}] {
-			delete(accounts, entry)
-		}
-	}
-	return accounts, nil
-}
-
-// isName admits what can be a name in Kubernetes, and nothing that means
-// something in a URL or a selector.
-func isName(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || c == '-' || c == '.') {
-			return false
-		}
-	}
-	return 1 <= len(s) && len(s) <= 253 && strings.Trim(s, ".") == s && !strings.Contains(s, "..")
-}
-
-// watched returns the two resources that tell about an account of the list.
-func watched(entry account, accounts map[account]bool) (podsOf, accountsOf resource) {
+// watched returns the two resources that tell about the accounts of an entry.
+func watched(entry accounts.Account, all []accounts.Account) (podsOf, accountsOf resource) {
 	switch {
-	case entry == everyAccount:
+	case entry.Namespace == accounts.All:
 		return resource{kind: pods}, resource{kind: serviceAccounts}
-	case entry.name == "*":
-		return resource{kind: pods, namespace: entry.namespace}, resource{kind: serviceAccounts, namespace: entry.namespace}
+	case entry.Name == accounts.All:
+		return resource{kind: pods, namespace: entry.Namespace}, resource{kind: serviceAccounts, namespace: entry.Namespace}
 	}
-	podsOf = resource{kind: pods, namespace: entry.namespace, selector: "spec.serviceAccountName=" + entry.name}
-	if namedIn(entry.namespace, accounts) > maxSelected {
+	podsOf = resource{kind: pods, namespace: entry.Namespace, selector: "spec.serviceAccountName=" + entry.Name}
+	if len(namesIn(entry.Namespace, all)) > maxSelected {
 		podsOf.selector = ""
 	}
-	return podsOf, resource{kind: serviceAccounts, namespace: entry.namespace, selector: "metadata.name=" + entry.name}
+	return podsOf, resource{kind: serviceAccounts, namespace: entry.Namespace, selector: "metadata.name=" + entry.Name}
 }
 
-func namedIn(namespace string, accounts map[account]bool) (n int) {
-	for entry := range accounts {
-		if entry.namespace == namespace {
-			n++
+// namesIn returns the accounts of a namespace that are named one by one, sorted.
+func namesIn(namespace string, all []accounts.Account) (names []string) {
+	for _, entry := range all {
+		if entry.Namespace == namespace && entry.Name != accounts.All {
+			names = append(names, entry.Name)
 		}
 	}
-	return n
+	slices.Sort(names)
+	return names
 }
 
 // missingRole is the YAML of what the API server has to grant for one
 // namespace, or for all of them where namespace is "".
-func missingRole(namespace string, accounts map[account]bool) string {
-	var names []string
-	for entry := range accounts {
-		if entry.namespace == namespace && entry.name != "*" {
-			names = append(names, entry.name)
-		}
-	}
-	slices.Sort(names)
+func missingRole(namespace string, all []accounts.Account) string {
+	names := namesIn(namespace, all)
 	kind, metadata, only := "Role", "{name: kubejwt-revocation, namespace: "+namespace+"}", ""
 	if namespace == "" {
 		kind, metadata = "ClusterRole", "{name: kubejwt-revocation}"

@@ -130,7 +130,7 @@ func (v *view) judge(uid string, iat, t time.Time) (gone bool, age time.Duration
 
 // elapsed is the larger of the monotonic and the wall clock's idea of t - from:
 // neither a clock that was set back nor a machine that slept makes a view
-// younger.
+// younger. Of the zero time it is more than any bound.
 func elapsed(from, t time.Time) time.Duration {
-	return max(t.Sub(from), t.Round(0).Sub(from.Round(0)))
+	return max(t.Sub(from), time.Duration(t.UnixNano()-from.UnixNano()))
 }

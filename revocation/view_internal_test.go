@@ -105,6 +105,9 @@ func TestElapsed(t *testing.T) {
 	if got := elapsed(now, now.Add(time.Minute)); got != time.Minute {
 		t.Errorf("%v: want a minute", got)
 	}
+	if got := elapsed(time.Time{}, now); got < 24*time.Hour {
+		t.Errorf("since the zero time: %v", got)
+	}
 	if got := elapsed(now, wall(time.Hour)); got != time.Hour {
 		t.Errorf("a machine that slept for an hour: %v", got)
 	}

@@ -218,9 +218,7 @@ func TestDenied(t *testing.T) {
 			denied = true
 			synctest.Test(t, func(t *testing.T) {
 				s := newService(t, c, revocation.Options{WhenStale: when, Transport: transport, Logger: log.logger(), ServiceAccounts: []string{"shop/api", "shop/web"}})
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				go s.watcher.Run(ctx)
+				defer s.run()()
 				token := s.Mint(ofPod("a"))
 				synctest.Wait()
 				s.expect("refused by the API server", token, undecided)
@@ -305,7 +303,7 @@ func TestBeforeTheFirstList(t *testing.T) {
 				return nil, errors.New("broken")
 			})})
 			token := s.Mint(ofPod("a"))
-			go s.watcher.Run(t.Context())
+			defer s.run()()
 			synctest.Wait()
 			s.expect("issued just now", token, accepted)
 			if err := s.watcher.Ready(t.Context()); !errors.Is(err, kubejwt.ErrUndecided) || !strings.Contains(err.Error(), "broken") {
@@ -406,9 +404,7 @@ func TestWithoutWatchList(t *testing.T) {
 		for _, name := range []string{"a", "b", "c", "d", "e"} {
 			tokens[name] = s.Mint(ofPod(name))
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		go s.watcher.Run(ctx)
+		defer s.run()()
 		synctest.Wait()
 		if stats := s.watcher.Stats(); stats.Pods != 5 || stats.ServiceAccounts != 1 || stats.Lists != 2 || pages != 3 || watches != 2 {
 			t.Errorf("%+v, %d pages, %d watches", stats, pages, watches)
@@ -480,9 +476,7 @@ func TestScopes(t *testing.T) {
 			})
 			synctest.Test(t, func(t *testing.T) {
 				s := newService(t, c, revocation.Options{ServiceAccounts: tt.accounts, Transport: transport})
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				go s.watcher.Run(ctx)
+				defer s.run()()
 				synctest.Wait()
 				for _, path := range tt.paths {
 					if paths[path] != 1 {

@@ -1,0 +1,4 @@
+package revocation
+
+// Long reports whether the long tests are to run in full.
+func Long() bool { return *long }
