@@ -85,6 +85,7 @@ func (s *keyServer) mustCopeWith(t *testing.T, odd oddAnswer) {
 	if !errors.Is(errCold, kubejwt.ErrKeysUnavailable) {
 		t.Errorf("without keys: %v", errCold)
 	}
+	synctest.Wait() // for the log
 	mustHoldNoSecret(t, err.Error(), errCold.Error(), logged.String())
 }
 

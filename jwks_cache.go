@@ -22,10 +22,9 @@ const (
 	maxLife     = time.Hour
 	defaultLife = 15 * time.Minute // without a max-age
 
-	fetchTimeout  = 10 * time.Second      // a fetch in all, and so a caller's wait
-	shortPatience = 3 * time.Second       // of a caller, where the last fetch failed and the keys at hand will do
-	snapshotWait  = time.Second           // for a disk that hangs under the snapshot
-	logWait       = 20 * time.Millisecond // of a caller, for what the log is told of the fetch it waited for
+	fetchTimeout  = 10 * time.Second // a fetch in all, and so a caller's wait
+	shortPatience = 3 * time.Second  // of a caller, where the last fetch failed and the keys at hand will do
+	snapshotWait  = time.Second      // for a disk that hangs under the snapshot
 
 	minBackoff     = time.Second // grows threefold with each failure: twofold asks 40 % more of an origin that is down
 	maxBackoff     = 5 * time.Minute
@@ -172,9 +171,8 @@ func (u unknownKid) afterChange() unknownKid {
 
 // flight is a fetch under way.
 type flight struct {
-	cause  fetchCause
-	done   chan struct{} // closed when what it brought can be used
-	logged chan struct{} // closed when the log has been told
+	cause fetchCause
+	done  chan struct{} // closed when what it brought can be used
 }
 
 // current returns the keys to judge by. Within the set's life that is one
@@ -385,7 +383,7 @@ func (c *jwksCache) startOnDemand(now instant, seen keysAtHand) *flight {
 // takeOff starts a fetch on a context of its own: no caller's cancelling ends
 // it for the others. The caller holds c.mu.
 func (c *jwksCache) takeOff(cause fetchCause) *flight {
-	f := &flight{cause: cause, done: make(chan struct{}), logged: make(chan struct{})}
+	f := &flight{cause: cause, done: make(chan struct{})}
 	c.flight = f
 	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
 	// The fetch may run through a RoundTripper that ignores its context.
@@ -428,18 +426,12 @@ func (c *jwksCache) patience(s *cacheState, now instant) <-chan time.Time {
 func (f *flight) wait(ctx context.Context, patience <-chan time.Time) error {
 	select {
 	case <-f.done:
+		return nil
 	case <-patience:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	// The log tells of a fetch before it tells of its callers, unless it hangs.
-	select {
-	case <-f.logged:
-	case <-ctx.Done():
-	case <-time.After(logWait):
-	}
-	return nil
 }
 
 // land takes in what f brought, and lets go those who wait for it, before a log
@@ -468,7 +460,6 @@ func (c *jwksCache) land(f *flight, got fetched, err error) {
 	close(f.done)
 
 	c.log(f.cause, last, next)
-	close(f.logged)
 	if err == nil {
 		c.save()
 	}

@@ -264,6 +264,7 @@ func TestKeyFile(t *testing.T) {
 		writeFile(t, path, k.PublicKeysPEM())
 		time.Sleep(time.Second)
 		verify("the dropped key, remembered token", old, kubejwt.ReasonUnknownKey)
+		synctest.Wait() // for the log
 		if n := strings.Count(logged.String(), "the key set changed"); n != 2 || !strings.Contains(logged.String(), `removed=[`+oldKey) {
 			t.Errorf("%d changes are logged, want 2:\n%s", n, logged)
 		}
@@ -355,6 +356,7 @@ func TestKeyFileWithOddKeys(t *testing.T) {
 				if got := v.Stats(); !slices.Equal(got.KeyIDs, []string{first}) || (got.LastError == nil) != tt.laterIsGood {
 					t.Errorf("later: keys %q, %v: want the good key alone, in order: %t", got.KeyIDs, got.LastError, tt.laterIsGood)
 				}
+				synctest.Wait() // for the log
 				if n := strings.Count(logged.String(), "level=WARN"); !strings.Contains(logged.String(), tt.logLater) || (tt.logLater == "") != (n == 0) || n > 1 {
 					t.Errorf("the log later: %s: want %q, once", logged, tt.logLater)
 				}
@@ -384,7 +386,6 @@ func TestOddPublicKeys(t *testing.T) {
 // A key that can't be used costs no other.
 func TestOddKeys(t *testing.T) {
 	cluster := kubejwttest.NewCluster(t)
-	known := cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}})
 	server := newKeyServer(t, cluster)
 	second := kubejwttest.NewCluster(t)
 	good, other := server.key(t), (&keyServer{cluster: second}).key(t)
@@ -421,13 +422,16 @@ func TestOddKeys(t *testing.T) {
 			logged := new(bytes.Buffer)
 			config := server.config()
 			config.Logger = slog.New(slog.NewTextHandler(logged, nil))
-			v := mustNew(t, config)
-			mustVerify(t, v, known)
-			_, err = v.Verify(t.Context(), second.Mint(kubejwttest.Token{
-				Audiences: []string{"data-store"},
-				Header:    map[string]any{"kid": "odd"},
-				Claims:    map[string]any{"iss": config.Issuer},
-			}))
+			synctest.Test(t, func(t *testing.T) {
+				v := mustNew(t, config)
+				mustVerify(t, v, cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}}))
+				_, err = v.Verify(t.Context(), second.Mint(kubejwttest.Token{
+					Audiences: []string{"data-store"},
+					Header:    map[string]any{"kid": "odd"},
+					Claims:    map[string]any{"iss": config.Issuer},
+				}))
+				synctest.Wait() // for the log
+			})
 			if reasonOf(err) != kubejwt.ReasonUnknownKey || !strings.Contains(err.Error(), "published and not used") || !strings.Contains(err.Error(), tt.why) {
 				t.Errorf("a token of the odd key: %v", err)
 			}

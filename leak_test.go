@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/kubejwt/kubejwt"
@@ -41,12 +42,15 @@ func TestNothingLeaks(t *testing.T) {
 		out := ""
 		for _, handler := range []slog.Handler{slog.NewTextHandler(&text, debug), slog.NewJSONHandler(&lines, debug)} {
 			config.Logger = slog.New(handler)
-			verifier := mustNew(t, config)
-			claims, err := verifier.Verify(t.Context(), v.body)
-			out += printed(claims) + printed(err) + printed(verifier.Stats()) + printed(verifier) + printed(errors.Join(err, errors.New("more")))
-			if refusal, ok := errors.AsType[*kubejwt.InvalidTokenError](err); ok {
-				out += printed(*refusal)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				verifier := mustNew(t, config)
+				claims, err := verifier.Verify(t.Context(), v.body)
+				synctest.Wait() // for the log
+				out += printed(claims) + printed(err) + printed(verifier.Stats()) + printed(verifier) + printed(errors.Join(err, errors.New("more")))
+				if refusal, ok := errors.AsType[*kubejwt.InvalidTokenError](err); ok {
+					out += printed(*refusal)
+				}
+			})
 		}
 		if leak := commonRun(out+text.String()+lines.String(), v.body, 16); leak != "" {
 			t.Errorf("%s: %q comes out", name, leak)
@@ -78,26 +82,29 @@ func TestBearerDoesNotLeak(t *testing.T) {
 			slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}),
 			slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}),
 		} {
-			keys := kubejwt.RemoteKeys{BearerTokenFile: path}
-			out := printed(keys)
-			keys.Transport = serve(map[string]string{
-				vectorIssuer + "/.well-known/openid-configuration": v.body,
-				vectorIssuer + "/openid/v1/jwks":                   v.body,
+			synctest.Test(t, func(t *testing.T) {
+				keys := kubejwt.RemoteKeys{BearerTokenFile: path}
+				out := printed(keys)
+				keys.Transport = serve(map[string]string{
+					vectorIssuer + "/.well-known/openid-configuration": v.body,
+					vectorIssuer + "/openid/v1/jwks":                   v.body,
+				})
+				config := kubejwt.Config{
+					Issuer:          vectorIssuer,
+					Audiences:       []string{"svc-a"},
+					ServiceAccounts: []string{"*"},
+					Keys:            keys,
+					Logger:          slog.New(handler),
+					Now:             func() time.Time { return time.Unix(1700000000, 0) },
+				}
+				verifier := mustNew(t, config)
+				err := verifier.Ready(t.Context())
+				synctest.Wait() // for the log
+				out += printed(err) + printed(verifier.Stats()) + log.String()
+				if leak := commonRun(out, bearer, 16); leak != "" {
+					t.Errorf("%s: %q of the bearer comes out", name, leak)
+				}
 			})
-			config := kubejwt.Config{
-				Issuer:          vectorIssuer,
-				Audiences:       []string{"svc-a"},
-				ServiceAccounts: []string{"*"},
-				Keys:            keys,
-				Logger:          slog.New(handler),
-				Now:             func() time.Time { return time.Unix(1700000000, 0) },
-			}
-			verifier := mustNew(t, config)
-			err := verifier.Ready(t.Context())
-			out += printed(err) + printed(verifier.Stats()) + log.String()
-			if leak := commonRun(out, bearer, 16); leak != "" {
-				t.Errorf("%s: %q of the bearer comes out", name, leak)
-			}
 		}
 	}
 }

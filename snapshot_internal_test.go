@@ -223,6 +223,7 @@ func TestSnapshotThatDoesNotFit(t *testing.T) {
 					return
 				}
 				s.mustBeUnavailable("old")
+				s.settle()
 				logged := s.log.String()
 				if told := strings.Contains(logged, "the snapshot is not used"); told != (tt.why != "") || !strings.Contains(logged, tt.why) {
 					t.Errorf("want %q in the log:\n%s", tt.why, logged)

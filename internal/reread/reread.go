@@ -32,10 +32,6 @@ const (
 	// go on with.
 	lookWait = 50 * time.Millisecond
 
-	// logWait is how long a caller waits for the log line of a look, so that a
-	// log which does not hang tells things in their order.
-	logWait = 20 * time.Millisecond
-
 	// slowAfter is when a look that has not ended is told of in the log.
 	slowAfter = 10 * time.Second
 )
@@ -51,7 +47,8 @@ type File[T any] struct {
 	logger   *slog.Logger
 
 	// Changed, if it is set before the first Get, is told when other content
-	// takes the place of last. It runs in the goroutine of the look.
+	// takes the place of last. It runs in the goroutine of the look: two calls
+	// may overlap if the first of them hangs.
 	Changed func(last, next T)
 
 	read func(path string, limit int64) ([]byte, error) // Read, except in tests
@@ -65,9 +62,8 @@ type File[T any] struct {
 
 // look is one reading of the file.
 type look struct {
-	began  time.Time
-	done   chan struct{} // closed when the content is known
-	logged chan struct{} // closed when the log has been told
+	began time.Time
+	done  chan struct{} // closed when the content is known
 }
 
 // content is what is known between two looks.
@@ -197,15 +193,10 @@ func (c *content[T]) result() (Content[T], error) {
 func (f *File[T]) wait(ctx context.Context, l *look) (Content[T], error) {
 	select {
 	case <-l.done:
+		return f.content.Load().result()
 	case <-ctx.Done():
 		return Content[T]{}, fmt.Errorf("%s: waiting for the file system: %w", f.path, ctx.Err())
 	}
-	select {
-	case <-l.logged:
-	case <-ctx.Done():
-	case <-time.After(logWait):
-	}
-	return f.content.Load().result()
 }
 
 // joinLook returns the look under way, or starts one if the content is not
@@ -219,14 +210,13 @@ func (f *File[T]) joinLook(interval time.Duration) (l *look, started bool) {
 	if f.content.Load().isYounger(interval) {
 		return nil, false
 	}
-	f.look = &look{began: time.Now(), done: make(chan struct{}), logged: make(chan struct{})}
+	f.look = &look{began: time.Now(), done: make(chan struct{})}
 	go f.run(f.look)
 	return f.look, true
 }
 
 // run looks at the file, and tells those who wait before it tells the log.
 func (f *File[T]) run(l *look) {
-	defer close(l.logged)
 	last := f.content.Load()
 	before := textOf(last)
 	slow := time.AfterFunc(slowAfter, func() {
