@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -28,19 +29,35 @@ const tokenInterval = time.Minute
 const tokenWait = 10 * time.Second
 
 // TokenFile returns the token that kubelet mounts and renews at path. The file
-// is read again when it is asked for after a minute; if that fails, the last
-// token stays in use until it expires. Errors name the file.
+// is read again when it is asked for after a minute, or after a [Transport] got
+// 401 with it. If the file is not in order after a minute, the last token stays
+// in use until it expires. Errors name the file.
 //
 // The Expiry of a token is at most a minute ahead, so that an
 // [oauth2.ReuseTokenSource] around this one sees renewals too. Nothing is read
 // before the first Token. It is safe for concurrent use by multiple goroutines.
 func TokenFile(path string) oauth2.TokenSource {
-	return &tokenFile{path, reread.New(path, origin.MaxBearerSize, tokenInterval, parseTokenFile, slog.New(slog.DiscardHandler))}
+	t := &tokenFile{path: path}
+	t.file.Store(t.unread())
+	return t
 }
 
 type tokenFile struct {
 	path string
-	file *reread.File[mountedToken]
+	file atomic.Pointer[reread.File[mountedToken]]
+}
+
+func (t *tokenFile) unread() *reread.File[mountedToken] {
+	return reread.New(t.path, origin.MaxBearerSize, tokenInterval, parseTokenFile, slog.New(slog.DiscardHandler))
+}
+
+// forget has the file read again for the next Token, if bearer is still the one
+// that was read last.
+func (t *tokenFile) forget(bearer string) {
+	file := t.file.Load()
+	if content, err := file.Last(); err == nil && content.Value.bearer == bearer {
+		t.file.CompareAndSwap(file, t.unread())
+	}
 }
 
 // mountedToken is a token and its exp, zero if that can't be told.
@@ -59,9 +76,10 @@ func (t *tokenFile) Token() (*oauth2.Token, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), tokenWait)
 	defer cancel()
-	content, err := t.file.Get(ctx)
+	file := t.file.Load()
+	content, err := file.Get(ctx)
 	if err == nil && content.Value.expired() {
-		content, err = t.file.GetFresh(ctx)
+		content, err = file.GetFresh(ctx)
 	}
 	switch {
 	case err != nil:
@@ -118,7 +136,17 @@ func parseTokenFile(data []byte) (mountedToken, error) {
 // A request to another origin, or with a Host of another origin, is an error that
 // names both. If a redirect led to another origin, the request passes without the
 // token, and so do all that follow it. A request that has an Authorization header
-// already is an error. It is safe for concurrent use by
+// already is an error.
+//
+// After an answer of 401 the next request reads a [TokenFile] again: where keys
+// were rotated, a new token is there already. A request is not sent again.
+//
+// Over http, everybody on the way can read the token, a proxy too: a nil Base
+// sends such requests through the proxy that HTTP_PROXY names, as
+// [http.DefaultTransport] does. A Base of one's own with a nil Proxy uses none.
+// Over https a proxy passes on what it can't read.
+//
+// It is safe for concurrent use by
 // multiple goroutines if Source and Base are.
 type Transport struct {
 	Source oauth2.TokenSource // of the token, usually TokenFile
@@ -136,15 +164,30 @@ func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		}
 		return nil, fmt.Errorf("kubejwt: Transport: %w", err)
 	}
-	base := t.Base
-	if base == nil {
-		base = http.DefaultTransport
+	response, err := t.base().RoundTrip(authorized)
+	if response == nil {
+		return nil, err
 	}
-	response, err := base.RoundTrip(authorized)
-	if response != nil {
-		response.Request = request // and not the copy, which has the token
+	response.Request = request // and not the copy, which has the token
+	if source, ok := t.Source.(*tokenFile); ok && response.StatusCode == http.StatusUnauthorized && authorized != request {
+		source.forget(strings.TrimPrefix(authorized.Header.Get("Authorization"), "Bearer "))
 	}
 	return response, err
+}
+
+func (t *Transport) base() http.RoundTripper {
+	if t.Base != nil {
+		return t.Base
+	}
+	return http.DefaultTransport
+}
+
+// CloseIdleConnections closes those of Base, if it can do that. It is what
+// [http.Client.CloseIdleConnections] calls.
+func (t *Transport) CloseIdleConnections() {
+	if base, ok := t.base().(interface{ CloseIdleConnections() }); ok {
+		base.CloseIdleConnections()
+	}
 }
 
 // authorize returns a copy of request with the token, or request itself if a

@@ -185,6 +185,72 @@ func TestTransportLookAlikes(t *testing.T) {
 	}
 }
 
+// After a 401 the file is read again for the next request, whatever its age; the
+// request itself is not repeated. A redirected answer from elsewhere changes
+// nothing.
+func TestTransportForgets(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	var sent []string
+	status := http.StatusOK
+	base := roundTrip(func(r *http.Request) (*http.Response, error) {
+		sent = append(sent, r.Header.Get("Authorization"))
+		if status == http.StatusFound { // to elsewhere, which says 401
+			if r.URL.Host == "b.example" {
+				return &http.Response{StatusCode: http.StatusUnauthorized, Body: http.NoBody}, nil
+			}
+			header := http.Header{"Location": {"https://b.example/"}}
+			return &http.Response{StatusCode: status, Header: header, Body: http.NoBody}, nil
+		}
+		return &http.Response{StatusCode: status, Body: http.NoBody}, nil
+	})
+	client := &http.Client{Transport: &kubejwt.Transport{Source: kubejwt.TokenFile(path), Origin: "https://a.example", Base: base}}
+	for _, tt := range []struct {
+		name, file string // what the file holds by then
+		status     int
+		want       string // what is sent; "": an error
+	}{
+		{"at first", "one", http.StatusOK, "Bearer one"},
+		{"a new token, which nobody needs yet", "two", http.StatusOK, "Bearer one"},
+		{"403 is about something else", "two", http.StatusForbidden, "Bearer one"},
+		{"so is a 401 from elsewhere", "two", http.StatusFound, "Bearer one"},
+		{"the old one is refused", "two", http.StatusUnauthorized, "Bearer one"},
+		{"the new one is sent", "two", http.StatusOK, "Bearer two"},
+		{"and is refused too", "", http.StatusUnauthorized, "Bearer two"},
+		{"no token is left", "", http.StatusOK, ""},
+	} {
+		writeFile(t, path, []byte(tt.file))
+		sent, status = nil, tt.status
+		response, err := client.Get("https://a.example/")
+		if err == nil {
+			response.Body.Close()
+		}
+		if (err != nil) != (tt.want == "") || tt.want != "" && (sent[0] != tt.want || len(sent) > 1 && sent[1] != "") {
+			t.Errorf("%s: sent %q, %v", tt.name, sent, err)
+		}
+		if err == nil && tt.status != http.StatusFound && len(sent) != 1 {
+			t.Errorf("%s: sent %d times", tt.name, len(sent))
+		}
+	}
+}
+
+func TestTransportClosesIdleConnections(t *testing.T) {
+	base := new(idle)
+	client := &http.Client{Transport: &kubejwt.Transport{Source: secret, Origin: "https://a.example", Base: base}}
+	client.CloseIdleConnections()
+	if base.closed != 1 {
+		t.Errorf("closed %d times", base.closed)
+	}
+	client.Transport = &kubejwt.Transport{Source: secret, Origin: "https://a.example", Base: roundTrip(nil)}
+	client.CloseIdleConnections() // of a Base that can't: nothing happens
+}
+
+type idle struct {
+	http.RoundTripper
+	closed int
+}
+
+func (i *idle) CloseIdleConnections() { i.closed++ }
+
 // A virtual host behind the same address is another service.
 func TestTransportHost(t *testing.T) {
 	for _, tt := range []struct {

@@ -113,8 +113,10 @@ func newVerifier(c *cluster, allowed allowedAccounts) *Verifier {
 // it. Fields set in a RemoteKeys override those; for other kinds of Keys use
 // New. It does no I/O yet. Outside a pod the error is ErrNotInCluster.
 //
-// A DiscoveryURL or JWKSURL on another origin than the API server's gets
-// neither the pod's CA nor its token.
+// A DiscoveryURL or JWKSURL may also name the API server kubernetes.default.svc,
+// or a longer form of that, at port 443. On any other origin it gets neither the
+// pod's CA nor its token. The API server is asked directly, never through the
+// environment's proxy: set RemoteKeys.Transport to use one.
 func InCluster(config Config) (*Verifier, error) {
 	c, allowed, err := config.prepare()
 	if err != nil {

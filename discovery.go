@@ -219,9 +219,10 @@ func newPodRemote(apiServer origin.URL, issuer string, keys RemoteKeys, logger *
 		return nil, err
 	}
 	if r.documentURL.IsZero() && (r.jwksURL.IsZero() || issuer == "") {
-		r.documentURL = apiServer.At(discoveryPath, nil) // for the keys, the issuer or both
+		// For the keys, the issuer or both: under the name that JWKSURL uses.
+		r.documentURL = cmp.Or(r.jwksURL, apiServer).At(discoveryPath, nil)
 	}
-	r.inPod = r.configuredURL().Origin() == apiServer.Origin()
+	r.inPod = r.configuredURL().Origin().IsPodAPIServer(apiServer)
 	if !r.inPod && keys.JWKSURL != "" && issuer == "" {
 		return nil, badField("Issuer", "is needed with a RemoteKeys.JWKSURL that is not the API server's")
 	}

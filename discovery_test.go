@@ -3,6 +3,7 @@ package kubejwt_test
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -12,6 +13,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -270,7 +273,7 @@ func TestInClusterEnvironment(t *testing.T) {
 		_, err := kubejwt.InCluster(config)
 		switch tt.want {
 		case "no":
-			if !errors.Is(err, kubejwt.ErrNotInCluster) {
+			if !errors.Is(err, kubejwt.ErrNotInCluster) || !strings.Contains(err.Error(), "kubectl get --raw /openid/v1/jwks > keys.json") {
 				t.Errorf("%q, %q: %v", tt.host, tt.port, err)
 			}
 		case "bad":
@@ -385,6 +388,101 @@ func TestInClusterForeignKeys(t *testing.T) {
 	}
 }
 
+// Under its name in the cluster, at port 443, the API server is the pod's as well:
+// it is judged by the pod's ca.crt, and the document is asked for there too.
+func TestInClusterByName(t *testing.T) {
+	notInPod(t)
+	cluster := kubejwttest.NewCluster(t)
+	known := cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}})
+	t.Setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+	t.Setenv("KUBERNETES_SERVICE_PORT", "443")
+	bearer := filepath.Join(t.TempDir(), "token")
+	writeFile(t, bearer, []byte(secretText))
+	for host, isPods := range map[string]bool{
+		"10.96.0.1":                            true,
+		"kubernetes.default.svc":               true,
+		"kubernetes.default.svc.cluster.local": true,
+		"kubernetes.default.svc:6443":          false,
+		"kubernetes.default.svcs":              false,
+	} {
+		config := kubejwt.Config{Audiences: []string{"data-store"}, ServiceAccounts: []string{"*"}, Issuer: cluster.Config("x").Issuer}
+		config.Keys = kubejwt.RemoteKeys{JWKSURL: "https://" + host + keysPath, BearerTokenFile: bearer}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		_, err := mustNewInCluster(t, config).Verify(ctx, known)
+		cancel()
+		if got := strings.Contains(fmt.Sprint(err), "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"); got != isPods {
+			t.Errorf("%s: %v: judged by the pod's ca.crt: %v", host, err, got)
+		}
+		if !isPods {
+			continue
+		}
+		asked := make(map[string]int)
+		config.Issuer = "" // it is learnt
+		config.Keys = kubejwt.RemoteKeys{
+			JWKSURL:         "https://" + host + keysPath,
+			BearerTokenFile: bearer,
+			Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+				if r.Header.Get("Authorization") == "Bearer "+secretText {
+					asked[r.URL.Host+r.URL.Path]++
+				}
+				return asIssuer(cluster)(r)
+			}),
+		}
+		mustVerify(t, mustNewInCluster(t, config), known)
+		if len(asked) != 2 || asked[host+documentPath] != 1 || asked[host+keysPath] != 1 {
+			t.Errorf("%s: asked with the bearer for %v", host, asked)
+		}
+	}
+}
+
+// The query of a URL may be a signature that opens a bucket: it is in no error, no
+// log, no Stats and no snapshot, whatever goes wrong.
+func TestSecretsInURLs(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	known := cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}})
+	server := newKeyServer(t, cluster)
+	server.setBearer("")
+	const query = "?X-Amz-Signature=" + secretText
+	for _, url := range []string{server.URL, strings.Replace(server.URL, "127.0.0.1", "127.0.0.2", 1)} {
+		for _, keys := range []kubejwt.RemoteKeys{{JWKSURL: url + keysPath + query}, {DiscoveryURL: url + documentPath + query}} {
+			for name, answer := range map[string]http.HandlerFunc{
+				"good":      nil,
+				"404":       sendBody(http.StatusNotFound, ""),
+				"not JSON":  sendBody(http.StatusOK, "<html>"),
+				"too large": sendBody(http.StatusOK, strings.Repeat(" ", 2<<20)),
+				"redirect": func(w http.ResponseWriter, r *http.Request) {
+					http.Redirect(w, r, "https://elsewhere.example/"+query, http.StatusFound)
+				},
+				"named in a document": server.document(`{"issuer":%q,"jwks_uri":%q}`, cluster.Config("x").Issuer, "http://elsewhere.example/"+query),
+				"named and damaged":   server.document(`{"issuer":%q,"jwks_uri":%q}`, cluster.Config("x").Issuer, "https://[::/"+query),
+				"named and followed":  server.document(`{"issuer":%q,"jwks_uri":%q}`, cluster.Config("x").Issuer, "https://127.0.0.1:1/"+query),
+			} {
+				server.answerWith(answer)
+				logged := new(bytes.Buffer)
+				config := cluster.Config("data-store")
+				config.Logger = slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+				keys.CAFile, keys.SnapshotFile = server.caFile, filepath.Join(t.TempDir(), "snapshot")
+				config.Keys = keys
+				v := mustNew(t, config)
+				_, err := v.Verify(t.Context(), known)
+				snapshot, _ := os.ReadFile(keys.SnapshotFile)
+				for _, text := range []string{fmt.Sprint(err), logged.String(), fmt.Sprintf("%+v", v.Stats()), string(snapshot)} {
+					if strings.Contains(text, secretText) {
+						t.Errorf("%s: shows the query: %s", name, text)
+					}
+				}
+			}
+		}
+	}
+	for _, url := range []string{"ftp://a.example/" + query, "https://u:" + secretText + "@a.example/", "https://[::/" + query, "https://a.example/#" + secretText} {
+		config := cluster.Config("data-store")
+		config.Keys = kubejwt.RemoteKeys{JWKSURL: url}
+		if _, err := kubejwt.New(config); err == nil || strings.Contains(err.Error(), secretText) {
+			t.Errorf("%v: want an error without the secret", err)
+		}
+	}
+}
+
 // A URL on another origin than the pod's API server gets neither its CA nor its
 // token.
 func TestInClusterForeignOrigin(t *testing.T) {
@@ -451,7 +549,7 @@ func (s *keyServer) oddAnswers(t testing.TB, elsewhere, plain string) []oddAnswe
 		{"gzip bomb", s.onlyKeys(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			w.Write(bomb.Bytes())
-		}), "no JWKS"},
+		}), "more than 1048576 bytes"},
 		{"headers without end", func(w http.ResponseWriter, r *http.Request) {
 			for i := range 2000 {
 				w.Header().Set(fmt.Sprintf("X-%d", i), strings.Repeat(secretText, 10))

@@ -98,7 +98,8 @@
 //     fetch. In a pod, where the API server's own path has the keys, it is read
 //     with the first fetch, for an unknown kid, after a failure, and otherwise
 //     every 5 to 7 hours.
-//   - Redirects are not followed. URLs are https, or http to a literal loopback
+//   - One redirect is followed, if it stays on the origin and no bearer token was
+//     sent. URLs are https, or http to a literal loopback
 //     address that was configured. The bearer token goes to the configured origin
 //     only. A jwks_uri on another origin is followed where there is neither a
 //     bearer token nor a Transport; with one of them it is a failed fetch, and in

@@ -21,8 +21,12 @@ var (
 	ErrUndecided = errors.New("kubejwt: it cannot be told whether the token is still honoured")
 	// ErrNoToken says that there was no bearer token: answer 401.
 	ErrNoToken = errors.New("kubejwt: no bearer token")
-	// ErrNotInCluster is the error of [InCluster] outside a pod.
-	ErrNotInCluster = errors.New("kubejwt: not in a cluster: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not both set")
+	// ErrNotInCluster is the error of [InCluster] outside a pod. Its text says
+	// what to use there.
+	ErrNotInCluster = errors.New("kubejwt: not in a cluster: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT " +
+		"are not both set: outside a pod, as on a laptop, use New with the cluster's issuer " +
+		"(kubectl get --raw /.well-known/openid-configuration shows it) " +
+		"and a KeyFile (kubectl get --raw /openid/v1/jwks > keys.json writes it)")
 )
 
 // A Reason says in one word why a token was refused. The values are stable and

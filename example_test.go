@@ -34,7 +34,7 @@ func Example() {
 	}
 	http.Handle("/", v.Handler(app)) // kubejwt.FromContext(r.Context()) in app
 	log.Fatal(http.ListenAndServeTLS(":8443", "tls.crt", "tls.key", nil))
-	// Output: kubejwt: not in a cluster: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not both set
+	// Output: kubejwt: not in a cluster: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not both set: outside a pod, as on a laptop, use New with the cluster's issuer (kubectl get --raw /.well-known/openid-configuration shows it) and a KeyFile (kubectl get --raw /openid/v1/jwks > keys.json writes it)
 }
 
 // A managed cluster whose issuer is public.

@@ -46,7 +46,8 @@ type KeyFile string
 // A key set is used for as long as its max-age says, but no less than 5 minutes
 // and no more than an hour, and is refreshed in the background before that. See
 // the package documentation for rotation and outages. The built-in transport
-// heeds HTTPS_PROXY and NO_PROXY.
+// heeds HTTPS_PROXY and NO_PROXY, except that [InCluster] asks the pod's API
+// server directly. Errors and logs show URLs without their query.
 type RemoteKeys struct {
 	// DiscoveryURL is where the discovery document is, if not at the issuer:
 	// "" means Config.Issuer, less one trailing slash, and
@@ -57,7 +58,8 @@ type RemoteKeys struct {
 	// is an error.
 	JWKSURL string
 	// CAFile holds the roots to trust, in PEM, and those alone: "" means the
-	// system's. It is read again when it changes.
+	// system's. It is read again when it changes. A certificate that Go can't
+	// use is left out, with a line in the log.
 	CAFile string
 	// BearerTokenFile holds a token to send, and is read again as it rotates.
 	// The token goes to the configured origin only, that of JWKSURL or
@@ -65,8 +67,8 @@ type RemoteKeys struct {
 	// jwks_uri on another origin is an error then: set JWKSURL.
 	BearerTokenFile string
 	// Transport replaces the built-in transport; nil means the built-in one.
-	// It excludes CAFile. Redirects are still not followed, the limits on time
-	// and size stay, and a jwks_uri on another origin is an error.
+	// It excludes CAFile. Redirects and the limits on time and size stay ours,
+	// and a jwks_uri on another origin is an error.
 	Transport http.RoundTripper
 	// MaxStale is for how long keys are trusted when they cannot be refreshed:
 	// 0 means 24 hours, negative means for ever. Less than 5 minutes is an

@@ -48,9 +48,10 @@ func newPodAPIServer(o *Options) (apiServer, error) {
 	}
 	if o.APIServer != "" {
 		given, err := newAPIServer(o)
-		if err != nil || given.url.Origin() != at.Origin() {
+		if err != nil || !given.url.Origin().IsPodAPIServer(at) {
 			return given, err
 		}
+		at = given.url
 	}
 	client, err := origin.NewInPod(o.client(at))
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"github.com/kubejwt/kubejwt/internal/reread"
+	"github.com/kubejwt/kubejwt/internal/safelog"
 )
 
 const (
@@ -48,11 +48,11 @@ type Options struct {
 type Client struct {
 	origin   Origin
 	prefix   string
-	roots    *reread.File[*x509.CertPool] // nil: the system's
-	podRoots bool                         // roots are the pod's own
-	bearer   *reread.File[string]         // nil: none
-	podToken bool                         // bearer is the pod's own, and may be missing
-	given    http.RoundTripper            // nil: builtIn
+	roots    *reread.File[*roots] // nil: the system's
+	podRoots bool                 // roots are the pod's own
+	bearer   *reread.File[string] // nil: none
+	podToken bool                 // bearer is the pod's own, and may be missing
+	given    http.RoundTripper    // nil: builtIn
 	proxy    func(*http.Request) (*url.URL, error)
 	streams  bool
 
@@ -63,7 +63,13 @@ type Client struct {
 
 // New returns a Client, without any I/O.
 func New(o Options) (*Client, error) {
-	c := &Client{origin: o.Origin, prefix: o.FieldPrefix, given: o.Transport, proxy: http.ProxyFromEnvironment, streams: o.Streams}
+	c := &Client{
+		origin:  o.Origin,
+		prefix:  o.FieldPrefix,
+		given:   o.Transport,
+		proxy:   http.ProxyFromEnvironment,
+		streams: o.Streams,
+	}
 	switch {
 	case o.CAFile != "" && o.Transport != nil:
 		return nil, fmt.Errorf("%[1]sCAFile and %[1]sTransport are both set: a Transport brings its own roots", o.FieldPrefix)
@@ -72,6 +78,8 @@ func New(o Options) (*Client, error) {
 	}
 	if o.CAFile != "" {
 		c.roots = reread.New(o.CAFile, maxRootsSize, rereadInterval, parseRoots, o.Logger)
+		logger := safelog.New(o.Logger)
+		c.roots.Taken = func(r *roots) { r.warn(logger, o.CAFile) }
 	}
 	if o.BearerTokenFile != "" {
 		c.bearer = reread.New(o.BearerTokenFile, MaxBearerSize, rereadInterval, ParseBearer, o.Logger)
@@ -82,7 +90,8 @@ func New(o Options) (*Client, error) {
 // NewInPod returns a Client for the API server of the cluster that this pod runs
 // in. Where o leaves them open, the roots are the pod's ca.crt and the bearer
 // token is the pod's own. Without a token the API server is asked without one;
-// without ca.crt it is not asked.
+// without ca.crt it is not asked. It is asked directly: a proxy for what is
+// outside the cluster can seldom reach it.
 func NewInPod(o Options) (*Client, error) {
 	podRoots := o.CAFile == "" && o.Transport == nil
 	if podRoots {
@@ -94,37 +103,56 @@ func NewInPod(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.podRoots, c.podToken = podRoots, podToken
+	c.podRoots, c.podToken, c.proxy = podRoots, podToken, nil
 	return c, nil
 }
 
-// An Answer is one of status 200. Its Body is not read yet, and has to be closed.
-type Answer struct {
-	URL    URL
-	Header http.Header
-	Body   io.ReadCloser
-	Roots  string // a digest of CAFile's content, by which the server was judged; "" without a CAFile
-}
-
 // Get asks for u, which may be on another origin: there the bearer token is not
-// sent. The error of any status but 200 is a [*StatusError]. Errors hold nothing
-// of an answer. The context bounds the reading of the answer's Body too.
+// sent. It follows one redirect on the same origin, if no bearer token was sent.
+// The error of any status but 200 is a [*StatusError]. Errors hold nothing of an
+// answer. The context bounds the reading of the answer's Body too.
 func (c *Client) Get(ctx context.Context, u URL, accept string) (*Answer, error) {
-	transport, roots, err := c.transport(ctx)
+	transport, trusted, err := c.transport(ctx)
 	if err != nil {
 		return nil, err
 	}
-	request := (&http.Request{
-		Method: http.MethodGet,
-		URL:    new(*u.url),
-		Host:   u.url.Host,
-		Header: http.Header{"Accept": {accept}},
-	}).WithContext(ctx)
+	request := newRequest(ctx, u, accept)
 	unsent, err := c.authorize(ctx, request.Header, u.origin)
 	if err != nil {
 		return nil, err
 	}
-	response, err := transport.RoundTrip(request) // unlike an http.Client, it follows nothing
+	response, err := c.send(transport, u, request)
+	if err != nil {
+		return nil, err
+	}
+	if target, ok := u.redirected(response); ok && unsent != "" {
+		response.Body.Close()
+		u = target
+		if response, err = c.send(transport, u, newRequest(ctx, u, accept)); err != nil {
+			return nil, err
+		}
+	}
+	if response.StatusCode != http.StatusOK {
+		response.Body.Close()
+		return nil, &StatusError{URL: u, Code: response.StatusCode, Unsent: unsent, RetryAfter: retryAfter(response)}
+	}
+	return &Answer{URL: u, Header: response.Header, Body: response.Body, Roots: trusted}, nil
+}
+
+func newRequest(ctx context.Context, u URL, accept string) *http.Request {
+	request := &http.Request{
+		Method: http.MethodGet,
+		URL:    new(*u.url),
+		Host:   u.url.Host,
+		Header: http.Header{"Accept": {accept}},
+	}
+	return request.WithContext(ctx)
+}
+
+// send returns a response with a Body. A transport, unlike an http.Client,
+// follows nothing.
+func (c *Client) send(transport http.RoundTripper, u URL, request *http.Request) (*http.Response, error) {
+	response, err := transport.RoundTrip(request)
 	if err == nil && response == nil {
 		err = errors.New("neither an answer nor an error")
 	}
@@ -134,26 +162,7 @@ func (c *Client) Get(ctx context.Context, u URL, accept string) (*Answer, error)
 	if response.Body == nil {
 		response.Body = http.NoBody
 	}
-	if response.StatusCode != http.StatusOK {
-		response.Body.Close()
-		return nil, &StatusError{URL: u, Code: response.StatusCode, Unsent: unsent, RetryAfter: retryAfter(response)}
-	}
-	return &Answer{URL: u, Header: response.Header, Body: response.Body, Roots: roots}, nil
-}
-
-// ReadAll reads and closes the body of an answer, which may have this many bytes
-// at most.
-func (a *Answer) ReadAll(most int64) ([]byte, error) {
-	defer a.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(a.Body, most+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("GET %s: the answer broke off or took too long", a.URL)
-	case int64(len(body)) > most:
-		return nil, fmt.Errorf("GET %s: more than %d bytes", a.URL, most)
-	default:
-		return body, nil
-	}
+	return response, nil
 }
 
 // authorize adds the bearer token to the header of a request for the origin, and
@@ -206,7 +215,7 @@ func (c *Client) CloseIdleConnections() {
 
 // transport returns the caller's transport, or ours and a digest of the roots
 // that it trusts. Ours is kept until the roots change.
-func (c *Client) transport(ctx context.Context) (transport http.RoundTripper, roots string, err error) {
+func (c *Client) transport(ctx context.Context) (transport http.RoundTripper, trusted string, err error) {
 	if c.given != nil {
 		return c.given, "", nil
 	}
@@ -216,22 +225,23 @@ func (c *Client) transport(ctx context.Context) (transport http.RoundTripper, ro
 	content, err := c.roots.Get(ctx)
 	switch {
 	case err != nil && c.podRoots:
-		return nil, "", fmt.Errorf("the roots of the API server: %w: mount ca.crt of the ConfigMap kube-root-ca.crt, or leave automountServiceAccountToken on", err)
+		return nil, "", fmt.Errorf("the roots of the API server: %w: mount ca.crt of the ConfigMap kube-root-ca.crt, "+
+			"or leave automountServiceAccountToken on", err)
 	case err != nil:
 		return nil, "", fmt.Errorf("%sCAFile: %w", c.prefix, err)
 	}
-	return c.trusting(content.Value), digest(content.Raw), nil
+	return c.trusting(content.Value.pool), digest(content.Raw), nil
 }
 
-func (c *Client) trusting(roots *x509.CertPool) *http.Transport {
+func (c *Client) trusting(pool *x509.CertPool) *http.Transport {
 	c.mu.Lock()
 	last := c.builtIn
-	if last != nil && c.trusted == roots {
+	if last != nil && c.trusted == pool {
 		c.mu.Unlock()
 		return last
 	}
-	next := c.newTransport(roots)
-	c.builtIn, c.trusted = next, roots
+	next := c.newTransport(pool)
+	c.builtIn, c.trusted = next, pool
 	c.mu.Unlock()
 	if last != nil {
 		last.CloseIdleConnections()
@@ -239,11 +249,11 @@ func (c *Client) trusting(roots *x509.CertPool) *http.Transport {
 	return next
 }
 
-func (c *Client) newTransport(roots *x509.CertPool) *http.Transport {
+func (c *Client) newTransport(pool *x509.CertPool) *http.Transport {
 	t := &http.Transport{
 		Proxy:                  c.proxy,
 		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool},
 		TLSHandshakeTimeout:    dialTimeout,
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxHeaders,

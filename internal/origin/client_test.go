@@ -1,19 +1,23 @@
 package origin
 
 import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -46,13 +50,13 @@ func newServer(t *testing.T, h http.HandlerFunc) *server {
 	t.Cleanup(s.Close)
 	folder := t.TempDir()
 	s.caFile, s.tokenFile = filepath.Join(folder, "ca.crt"), filepath.Join(folder, "token")
-	writeFile(t, s.caFile, string(encode(s.Certificate())))
+	writeFile(t, s.caFile, string(encode(s.Certificate().Raw)))
 	writeFile(t, s.tokenFile, secret+"\n")
 	return s
 }
 
-func encode(certificate *x509.Certificate) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
+func encode(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
 func writeFile(t *testing.T, path, text string) {
@@ -279,7 +283,7 @@ func TestRotatedRoots(t *testing.T) {
 		if must(c.transport(t.Context())) != first {
 			t.Error("another transport for the same roots")
 		}
-		writeFile(t, s.caFile, "# the same root, another file\n"+string(encode(s.Certificate())))
+		writeFile(t, s.caFile, "# the same root, another file\n"+string(encode(s.Certificate().Raw)))
 		time.Sleep(rereadInterval)
 		second := must(c.transport(t.Context()))
 		if second == first {
@@ -317,6 +321,215 @@ func TestOddTransport(t *testing.T) {
 	}
 	if body, err := answer.ReadAll(1); err != nil || len(body) != 0 {
 		t.Errorf("%q, %v", body, err)
+	}
+}
+
+// A redirect is followed once, on the same origin, where nothing is given away.
+func TestRedirects(t *testing.T) {
+	var asked []string
+	s := newServer(t, nil)
+	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.Path)
+		if r.Header.Get("Authorization") != "" && r.URL.Path != "/" {
+			t.Error("a redirected request has the bearer")
+		}
+		if to := r.URL.Query().Get("to"); to != "" {
+			var code int
+			fmt.Sscan(r.URL.Query().Get("code"), &code)
+			w.Header().Set("Location", to)
+			w.WriteHeader(code)
+			return
+		}
+		io.WriteString(w, r.Header.Get("Accept"))
+	})
+	upper := strings.Replace(s.URL, "https", "HTTPS", 1)
+	for _, tt := range []struct {
+		name, to string
+		code     int
+		bearer   bool
+		followed bool
+	}{
+		{"301", s.URL + "/there", 301, false, true},
+		{"302", s.URL + "/there", 302, false, true},
+		{"307", s.URL + "/there", 307, false, true},
+		{"308", s.URL + "/there", 308, false, true},
+		{"relative", "there?" + secret + "#fragment", 301, false, true},
+		{"in capitals", upper + "/there", 301, false, true},
+		{"300", s.URL + "/there", 300, false, false},
+		{"303", s.URL + "/there", 303, false, false},
+		{"304", s.URL + "/there", 304, false, false},
+		{"with a bearer", s.URL + "/there", 301, true, false},
+		{"twice", s.URL + "/there?code=301&to=/" + secret, 301, false, false},
+		{"to itself", "?code=301&to=/", 301, false, false},
+		{"to another port", "https://127.0.0.1:1/", 301, false, false},
+		{"to another host", "https://localhost:1/", 301, false, false},
+		{"to http", "http" + strings.TrimPrefix(s.URL, "https") + "/", 301, false, false},
+		{"with a user", strings.Replace(s.URL, "://", "://u:p@", 1), 301, false, false},
+		{"to no URL", "https://[::" + secret, 301, false, false},
+		{"to a file", "file:///etc/passwd", 301, false, false},
+		{"endless", s.URL + "/" + strings.Repeat("a", 2048), 301, false, false},
+	} {
+		options := s.options(t)
+		if !tt.bearer {
+			options.BearerTokenFile = ""
+		}
+		c := mustNew(t, options)
+		asked = nil
+		query := url.Values{"code": {fmt.Sprint(tt.code)}, "to": {tt.to}}
+		answer, err := c.Get(t.Context(), s.url(t).At("/", query), "application/json")
+		if tt.followed {
+			if err != nil {
+				t.Errorf("%s: %v", tt.name, err)
+				continue
+			}
+			body, err := answer.ReadAll(100)
+			if err != nil || string(body) != "application/json" || strings.Contains(answer.URL.String(), secret) {
+				t.Errorf("%s: %q from %s, %v", tt.name, body, answer.URL, err)
+			}
+			continue
+		}
+		_, ok := errors.AsType[*StatusError](err)
+		if !ok || len(asked) > 2 || strings.Contains(err.Error(), secret) || !strings.Contains(err.Error(), "redirects are followed once") {
+			t.Errorf("%s: %v, asked %q", tt.name, err, asked)
+		}
+	}
+}
+
+// A bucket may send gzip that nobody asked for.
+func TestCompressed(t *testing.T) {
+	zip := func(text string) string {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		io.WriteString(z, text)
+		z.Close()
+		return b.String()
+	}
+	damaged := []byte(zip("hello"))
+	damaged[len(damaged)-5]++
+	for name, tt := range map[string]struct{ encoding, body, want string }{
+		"plain":                   {"", "hello", "hello"},
+		"empty":                   {"", "", ""},
+		"one byte":                {"", "\x1f", "\x1f"},
+		"gzip":                    {"gzip", zip("hello"), "hello"},
+		"gzip without saying so":  {"", zip("hello"), "hello"},
+		"gzip said of plain text": {"gzip", "hello", "hello"},
+		"identity":                {"identity", "hello", "hello"},
+		"too large":               {"gzip", zip(strings.Repeat("a", 101)), "error: more than 100 bytes"},
+		"a bomb":                  {"gzip", zip(strings.Repeat("a", 4<<20)), "error: "},
+		"empty pieces for ever":   {"gzip", strings.Repeat(zip(""), 1000), "error: broke off"},
+		"a damaged checksum":      {"gzip", string(damaged), "error: damaged gzip"},
+		"a damaged header":        {"gzip", "\x1f\x8b\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "error: damaged gzip"},
+		"broken off":              {"gzip", zip("hello")[:20], "error: broke off"},
+		"another encoding":        {"br", "hello", `error: Content-Encoding "br"`},
+		"a hostile encoding":      {"\x1b[2J" + strings.Repeat("a", 1000), "hello", `error: Content-Encoding "\x1b[2J`},
+	} {
+		u := mustParse(t, "https://a.example")
+		closed := new(closer)
+		closed.Reader = strings.NewReader(tt.body)
+		answer := &Answer{URL: u, Header: http.Header{"Content-Encoding": {tt.encoding}}, Body: closed}
+		body, err := answer.ReadAll(100)
+		want, isError := strings.CutPrefix(tt.want, "error: ")
+		if isError != (err != nil) || !isError && string(body) != want || isError && (body != nil || !strings.Contains(err.Error(), want) || len(err.Error()) > 300) {
+			t.Errorf("%s: %q, %v: want %s", name, body, err, tt.want)
+		}
+		if !closed.done {
+			t.Errorf("%s: the body is not closed", name)
+		}
+	}
+}
+
+type closer struct {
+	io.Reader
+	done bool
+}
+
+func (c *closer) Close() error { c.done = true; return nil }
+
+// The environment's proxy is for others than the pod's API server, and an error
+// names the variable that chose it. A process reads the variables once: the test
+// asks in one of its own.
+func TestProxy(t *testing.T) {
+	if os.Getenv("KUBEJWT_PROXY_TEST") != "" {
+		askThroughProxy(t)
+		return
+	}
+	proxy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proxy.Close()
+	asked := make(chan string, 10)
+	go func() {
+		for {
+			connection, err := proxy.Accept()
+			if err != nil {
+				return
+			}
+			if request, err := http.ReadRequest(bufio.NewReader(connection)); err == nil {
+				asked <- request.Method + " " + request.Host
+			}
+			io.WriteString(connection, "HTTP/1.1 403 "+secret+"\r\n\r\n")
+			connection.Close()
+		}
+	}()
+	for _, variable := range []string{"HTTPS_PROXY", "https_proxy"} {
+		child := exec.Command(os.Args[0], "-test.run=^TestProxy$", "-test.v")
+		child.Env = append(os.Environ(), "KUBEJWT_PROXY_TEST=1", "HTTPS_PROXY=", "https_proxy=", "NO_PROXY=", "no_proxy=", variable+"=http://"+proxy.Addr().String())
+		output, err := child.CombinedOutput()
+		text := string(output)
+		want := "through the proxy that " + variable + " names: NO_PROXY has to list 192.0.2.1"
+		if err != nil || !strings.Contains(text, want) || strings.Contains(text, secret) {
+			t.Errorf("%s: %v: want %q in\n%s", variable, err, want, text)
+		}
+		if len(asked) != 1 || <-asked != "CONNECT 192.0.2.1:443" {
+			t.Errorf("%s: the proxy was asked more or less than once", variable)
+		}
+	}
+}
+
+// askThroughProxy asks for an address that nobody has.
+func askThroughProxy(t *testing.T) {
+	caFile := filepath.Join(t.TempDir(), "ca.crt")
+	writeFile(t, caFile, string(encode(newCertificate(t))))
+	u := mustParse(t, "https://192.0.2.1")
+	options := Options{Origin: u.Origin(), CAFile: caFile, Logger: slog.New(slog.DiscardHandler)}
+	inPod, err := NewInPod(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []*Client{mustNew(t, options), inPod} {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		_, err = c.Get(ctx, u, "*/*")
+		cancel()
+		t.Log(err)
+		if err == nil || c == inPod && strings.Contains(err.Error(), "proxy that") {
+			t.Error("a proxy for the pod's API server, or no error")
+		}
+	}
+}
+
+func TestIsPodAPIServer(t *testing.T) {
+	apiServer := mustParse(t, "https://10.96.0.1:6443")
+	for text, want := range map[string]bool{
+		"https://10.96.0.1:6443/openid/v1/jwks":         true,
+		"https://10.96.0.1":                             false,
+		"https://kubernetes.default.svc":                true,
+		"https://KUBERNETES.default.svc:443/x":          true,
+		"https://kubernetes.default.svc.":               true,
+		"https://kubernetes.default.svc.cluster.local":  true,
+		"https://kubernetes.default.svc.cluster.local.": true,
+		"https://kubernetes.default.svc.prod.example":   true,
+		"https://kubernetes.default.svc:6443":           false,
+		"https://kubernetes.default":                    false,
+		"https://kubernetes":                            false,
+		"https://kubernetes.default.svcs":               false,
+		"https://kubernetes.other.svc":                  false,
+		"https://x.kubernetes.default.svc":              false,
+		"https://evil.example/kubernetes.default.svc":   false,
+	} {
+		if got := mustParse(t, text).Origin().IsPodAPIServer(apiServer); got != want {
+			t.Errorf("%s: %v: want %v", text, got, want)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -36,7 +37,8 @@ func (e *StatusError) Error() string {
 	case e.Code == http.StatusUnauthorized || e.Code == http.StatusForbidden:
 		return fmt.Sprintf("%s (%s)", text, e.sent())
 	case 300 <= e.Code && e.Code < 400:
-		return text + ": redirects are not followed: configure the URL that has the answer"
+		return text + ": redirects are followed once, on the same origin and without a bearer token: " +
+			"configure the URL that has the answer"
 	default:
 		return text
 	}
@@ -50,30 +52,53 @@ func (e *StatusError) sent() string {
 }
 
 // explain passes on the errors that hold nothing of the answer: others quote
-// what came.
+// what came. It names the variable that chose a proxy.
 func (c *Client) explain(u URL, request *http.Request, err error) error {
+	return fmt.Errorf("GET %s: %w%s", u, c.harmless(request, err), c.viaProxy(request))
+}
+
+func (c *Client) harmless(request *http.Request, err error) error {
 	_, isNetwork := errors.AsType[*net.OpError](err)
 	_, isCertificate := errors.AsType[*tls.CertificateVerificationError](err)
 	_, isRecord := errors.AsType[tls.RecordHeaderError](err)
 	unknown, isUnknown := errors.AsType[x509.UnknownAuthorityError](err)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("GET %s: no answer within the time allowed", u)
+		return errors.New("no answer within the time allowed")
 	case isUnknown:
-		return fmt.Errorf("GET %s: %w: is %sCAFile the CA of this server?", u, unknown, c.prefix)
+		return fmt.Errorf("%w: is %sCAFile the CA of this server?", unknown, c.prefix)
 	case c.given != nil && leaks(err, request):
-		return fmt.Errorf("GET %s: %sTransport failed, with an error that quotes the request or the answer", u, c.prefix)
+		return fmt.Errorf("%sTransport failed, with an error that quotes the request or the answer", c.prefix)
 	case c.given != nil:
 		// Its text alone: an error of ours in it would pass for a verdict.
 		text := err.Error()
-		return fmt.Errorf("GET %s: %sTransport: %s", u, c.prefix, text[:min(len(text), maxErrorText)])
+		return fmt.Errorf("%sTransport: %s", c.prefix, text[:min(len(text), maxErrorText)])
 	case isNetwork, isCertificate, isRecord, errors.Is(err, io.EOF):
-		return fmt.Errorf("GET %s: %w", u, err)
+		return err
 	case errors.Is(err, context.Canceled):
-		return fmt.Errorf("GET %s: the request was cancelled", u)
+		return errors.New("the request was cancelled")
 	default:
-		return fmt.Errorf("GET %s: no answer in HTTP over TLS, from the server or a proxy on the way", u)
+		return errors.New("no answer in HTTP over TLS, from the server or a proxy on the way")
 	}
+}
+
+// viaProxy tells of the proxy that the environment chose for a request: a
+// NO_PROXY that lacks the server is a common reason for a failure.
+func (c *Client) viaProxy(request *http.Request) string {
+	if c.given != nil || c.proxy == nil {
+		return ""
+	}
+	if proxy, err := c.proxy(request); proxy == nil || err != nil {
+		return ""
+	}
+	upper := strings.ToUpper(request.URL.Scheme) + "_PROXY"
+	for _, name := range []string{upper, strings.ToLower(upper)} {
+		if os.Getenv(name) != "" {
+			return fmt.Sprintf(" (through the proxy that %s names: NO_PROXY has to list %s if it is to be asked directly)",
+				name, request.URL.Hostname())
+		}
+	}
+	return " (through a proxy that the environment names)"
 }
 
 // leaks reports whether the text of err holds the bearer token or what looks

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // An Origin is scheme, host and port of a URL: what a credential is pinned to.
@@ -45,28 +46,26 @@ func Of(u *url.URL) (Origin, error) {
 func parseHost(hostport, host string) (string, error) {
 	if strings.HasPrefix(hostport, "[") {
 		ip, err := netip.ParseAddr(host)
-		if err != nil || !ip.Is6() || !isASCII(host) {
+		if err != nil || !ip.Is6() || !isPlain(ip.Zone()) {
 			return "", errors.New("a URL with brackets around what is not an IPv6 address")
 		}
 		return ip.String(), nil
 	}
-	if host == "" {
+	switch {
+	case host == "":
 		return "", errors.New("not a URL with a host")
-	}
-	if !isASCII(host) {
+	case strings.ContainsFunc(host, func(r rune) bool { return r >= utf8.RuneSelf }):
 		return "", errors.New("a URL whose host is not ASCII: write its xn-- form, if that is the host you mean")
-	}
-	for i := range len(host) {
-		if c := host[i]; !isLetterOrDigit(c) && c != '.' && c != '-' && c != '_' {
-			return "", errors.New("a URL whose host holds more than letters, digits, dots, dashes and underscores")
-		}
+	case !isPlain(host):
+		return "", errors.New("a URL whose host holds more than letters, digits, dots, dashes and underscores")
 	}
 	return strings.ToLower(host), nil
 }
 
-func isASCII(s string) bool {
+// isPlain reports whether s holds what names and zones consist of, and is ASCII.
+func isPlain(s string) bool {
 	for i := range len(s) {
-		if s[i] >= 0x80 {
+		if c := s[i]; !isLetterOrDigit(c) && c != '.' && c != '-' && c != '_' {
 			return false
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 )
 
 const (
@@ -26,4 +27,19 @@ func PodAPIServer() (URL, error) {
 		return URL{}, fmt.Errorf("%s and %s: %w", hostVariable, portVariable, err)
 	}
 	return apiServer, nil
+}
+
+// serviceName is the API server's name within a cluster. Longer forms end in the
+// cluster's domain.
+const serviceName = "kubernetes.default.svc"
+
+// IsPodAPIServer reports whether o is the API server that a pod finds at
+// apiServer, or is asked for by its name.
+func (o Origin) IsPodAPIServer(apiServer URL) bool {
+	if o == apiServer.origin {
+		return true
+	}
+	host := strings.TrimSuffix(o.host, ".")
+	isName := host == serviceName || strings.HasPrefix(host, serviceName+".")
+	return isName && o.scheme == "https" && o.port == "443"
 }

@@ -3,9 +3,12 @@ package origin
 import (
 	"crypto/x509"
 	"errors"
+	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/kubejwt/kubejwt/internal/pemfile"
+	"github.com/kubejwt/kubejwt/internal/quote"
 )
 
 const (
@@ -15,31 +18,49 @@ const (
 	MaxBearerSize = 16 << 10
 )
 
-// parseRoots refuses what AppendCertsFromPEM skips without a word: half a
-// bundle would lock the service out, or no roots at all would mean the
-// system's.
-func parseRoots(data []byte) (*x509.CertPool, error) {
+// roots are the certificates of one content of a CAFile.
+type roots struct {
+	pool   *x509.CertPool
+	unused []string // of which certificates are not in pool, and why
+}
+
+// parseRoots drops a certificate that Go can't use, so that one odd root does not
+// lose a bundle. It refuses what AppendCertsFromPEM skips without a word: half a
+// bundle would lock the service out, or no roots at all would mean the system's.
+func parseRoots(data []byte) (*roots, error) {
 	blocks, err := pemfile.Blocks(data)
 	if err != nil {
 		return nil, err
 	}
-	pool := x509.NewCertPool()
+	parsed := &roots{pool: x509.NewCertPool()}
 	found := 0
-	for _, block := range blocks {
+	for i, block := range blocks {
 		if block.Type != "CERTIFICATE" {
 			continue
 		}
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, errors.New("a certificate that does not parse")
+			why := quote.UpTo(maxErrorText, err.Error())
+			parsed.unused = append(parsed.unused, fmt.Sprintf("PEM block %d of %d does not parse: %s", i+1, len(blocks), why))
+			continue
 		}
-		pool.AddCert(certificate)
+		parsed.pool.AddCert(certificate)
 		found++
 	}
-	if found == 0 {
+	switch {
+	case found == 0 && len(parsed.unused) > 0:
+		return nil, fmt.Errorf("no usable certificate: %s", parsed.unused[0])
+	case found == 0:
 		return nil, errors.New("no certificate in PEM")
 	}
-	return pool, nil
+	return parsed, nil
+}
+
+// warn tells the log which certificates are not used.
+func (r *roots) warn(logger *slog.Logger, path string) {
+	for _, certificate := range r.unused {
+		logger.Warn("kubejwt: a root certificate is not used", "file", path, "why", certificate)
+	}
 }
 
 // ParseBearer takes a token alone, in the characters that a header can hold.

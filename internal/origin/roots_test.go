@@ -1,20 +1,31 @@
 package origin
 
 import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"fmt"
+	"log/slog"
+	"math/big"
+	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 )
 
-// Roots come whole or not at all: what pem.Decode skips would lock out whoever
-// has a certificate of them.
+// A bundle comes whole or not at all: what pem.Decode skips would lock out whoever
+// has a certificate of it. Only what Go can't use is left out.
 func TestParseRoots(t *testing.T) {
 	recorded, err := os.ReadFile("../../testdata/clusters/kube-apiserver-1.36/rs256/ca.crt")
 	if err != nil {
 		t.Fatal(err)
 	}
 	one := string(recorded)
+	const odd = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 	for name, tt := range map[string]struct {
 		text string
 		want string // in the error; "" if there is none
@@ -26,15 +37,78 @@ func TestParseRoots(t *testing.T) {
 		"a block of another type": {one + "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", ""},
 		"one and a half":          {one + one[:len(one)/2], "half-written"},
 		"damaged, then whole":     {strings.Replace(one, "M", "!", 1) + one, "half-written"},
-		"no certificate in it":    {one + "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "does not parse"},
+		"one odd certificate":     {one + odd, ""},
+		"only an odd certificate": {odd, "PEM block 1 of 1 does not parse"},
 		"half":                    {one[:len(one)/2], "half-written"},
 		"nothing":                 {"", "no certificate"},
 		"text":                    {"our CA", "no certificate"},
 		"a key":                   {"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "no certificate"},
 	} {
-		pool, err := parseRoots([]byte(tt.text))
-		if (err == nil) != (tt.want == "") || !strings.Contains(fmt.Sprint(err), tt.want) || (pool == nil) != (err != nil) {
+		parsed, err := parseRoots([]byte(tt.text))
+		if (err == nil) != (tt.want == "") || !strings.Contains(fmt.Sprint(err), tt.want) || (parsed == nil) != (err != nil) {
 			t.Errorf("%s: %v: want %q", name, err, tt.want)
 		}
 	}
+}
+
+// One odd certificate, as system bundles have them, costs no other: the log names
+// its place and what is wrong.
+func TestOddRoots(t *testing.T) {
+	s := newServer(t, func(http.ResponseWriter, *http.Request) {})
+	certificate := newCertificate(t)
+	for name, tt := range map[string]struct{ old, new, why string }{
+		"a negative serial": {"\xa0\x03\x02\x01\x02\x02\x01\x01", "\xa0\x03\x02\x01\x02\x02\x01\xff", "negative serial number"},
+		"an unknown curve":  {"\x2a\x86\x48\xce\x3d\x03\x01\x07", "\x2a\x86\x48\xce\x3d\x03\x01\x06", "unsupported elliptic curve"},
+	} {
+		odd := []byte(strings.Replace(string(certificate), tt.old, tt.new, 1))
+		writeFile(t, s.caFile, "# odd\n"+string(encode(odd))+string(encode(s.Certificate().Raw)))
+		logged := new(lockedBuffer)
+		options := s.options(t)
+		options.Logger = slog.New(slog.NewTextHandler(logged, nil))
+		c := mustNew(t, options)
+		for range 2 {
+			answer, err := c.Get(t.Context(), s.url(t), "*/*")
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			answer.Body.Close()
+		}
+		text := logged.String()
+		if strings.Count(text, "PEM block 1 of 2") != 1 || !strings.Contains(text, tt.why) || !strings.Contains(text, s.caFile) {
+			t.Errorf("%s: the log: %s: want %q once", name, text, tt.why)
+		}
+	}
+}
+
+// newCertificate has the serial number 1 and a key on P-256.
+func newCertificate(t *testing.T) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// lockedBuffer is a log that a look at a file writes to in the background.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

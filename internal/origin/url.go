@@ -3,6 +3,7 @@ package origin
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 
@@ -66,6 +67,29 @@ func (u URL) normal() URL {
 	u.url.Host = strings.TrimSuffix(u.url.Host, ":") // an empty port
 	u.url.Fragment, u.url.RawFragment = "", ""
 	return u
+}
+
+// redirected returns where a response sends whoever asked for u, if that is on the
+// same origin.
+func (u URL) redirected(response *http.Response) (target URL, ok bool) {
+	switch response.StatusCode {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+	default:
+		return URL{}, false
+	}
+	location := response.Header.Get("Location")
+	if location == "" || len(location) > maxForeignURL {
+		return URL{}, false
+	}
+	to, err := u.url.Parse(location)
+	if err != nil || to.User != nil || to.Opaque != "" {
+		return URL{}, false
+	}
+	at, err := Of(to)
+	if err != nil || at != u.origin {
+		return URL{}, false
+	}
+	return URL{url: to, origin: at, foreign: true}.normal(), true
 }
 
 // Origin returns who is asked.

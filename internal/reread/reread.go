@@ -51,6 +51,10 @@ type File[T any] struct {
 	// may overlap if the first of them hangs.
 	Changed func(last, next T)
 
+	// Taken, if it is set before the first Get, is told of each content that is
+	// in order, the first one included. It runs where Changed does.
+	Taken func(T)
+
 	read func(path string, limit int64) ([]byte, error) // Read, except in tests
 	slow error                                          // the Problem while a look takes too long
 
@@ -232,7 +236,14 @@ func (f *File[T]) run(l *look) {
 	f.mu.Unlock()
 	close(l.done)
 	f.report(before, next)
-	if last != nil && last.found && f.Changed != nil && !bytes.Equal(last.Raw, next.Raw) {
+	isFirst := last == nil || !last.found
+	if !next.found || !isFirst && bytes.Equal(last.Raw, next.Raw) {
+		return
+	}
+	if f.Taken != nil {
+		f.Taken(next.Value)
+	}
+	if f.Changed != nil && !isFirst {
 		f.Changed(last.Value, next.Value)
 	}
 }

@@ -1,0 +1,65 @@
+package origin
+
+import (
+	"bufio"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/kubejwt/kubejwt/internal/quote"
+)
+
+// An Answer is one of status 200. Its Body is not read yet, and has to be closed.
+type Answer struct {
+	URL    URL
+	Header http.Header
+	Body   io.ReadCloser
+	Roots  string // a digest of CAFile's content, by which the server was judged; "" without a CAFile
+}
+
+// ReadAll reads and closes the body of an answer, which may have this many bytes
+// at most, compressed or not. It decodes gzip, which some buckets send unasked.
+func (a *Answer) ReadAll(most int64) ([]byte, error) {
+	defer a.Body.Close()
+	body, err := a.decode(bufio.NewReader(io.LimitReader(a.Body, most+1)))
+	if err != nil {
+		return nil, fmt.Errorf("GET %s: %w", a.URL, err)
+	}
+	content, err := io.ReadAll(io.LimitReader(body, most+1))
+	switch {
+	case err != nil && isGzipError(err):
+		return nil, fmt.Errorf("GET %s: the answer is damaged gzip", a.URL)
+	case err != nil:
+		return nil, fmt.Errorf("GET %s: the answer broke off or took too long", a.URL)
+	case int64(len(content)) > most:
+		return nil, fmt.Errorf("GET %s: more than %d bytes", a.URL, most)
+	default:
+		return content, nil
+	}
+}
+
+// decode returns a reader of the body without gzip, which is known by how it
+// begins: headers are often wrong about it.
+func (a *Answer) decode(body *bufio.Reader) (io.Reader, error) {
+	const magic = "\x1f\x8b"
+	start, _ := body.Peek(len(magic)) // what fails here fails again when it is read
+	if string(start) == magic {
+		decoded, err := gzip.NewReader(body)
+		if err != nil {
+			return nil, errors.New("the answer is damaged gzip")
+		}
+		return decoded, nil
+	}
+	switch encoding := a.Header.Get("Content-Encoding"); encoding {
+	case "", "identity", "gzip":
+		return body, nil
+	default:
+		return nil, fmt.Errorf("the answer has the Content-Encoding %s, which was not asked for", quote.Value(encoding))
+	}
+}
+
+func isGzipError(err error) bool {
+	return errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader)
+}
