@@ -25,7 +25,8 @@ type Config struct {
 	// --service-account-issuer, and where the discovery document is looked for
 	// unless Keys say otherwise. New requires it. InCluster learns it from the
 	// API server's document if it is empty; if that names another one later,
-	// tokens of the last one stay accepted for 24 hours.
+	// tokens of the last one stay accepted for 24 hours. An API server whose
+	// issuer is no https URL publishes no keys: set Keys to a KeyFile.
 	Issuer string
 	// FormerIssuers are older issuers of this same cluster, while
 	// --service-account-issuer changes. Never name another cluster's: that is

@@ -91,7 +91,7 @@ func ratios() []ratio {
 	first := verifyOf(largest, "kubejwt-cold")
 	return append(list,
 		ratio{"RSA of 8192 bits, first seen / `rsa.VerifyPKCS1v15` and SHA-256 alone", first, verifyOf(largest, "floor"), 1.05, false},
-		ratio{"RSA of 8192 bits / of 2048 bits, first seen", first, cold, 16, false},
+		ratio{"RSA of 8192 bits / of 2048 bits, first seen", first, cold, 40, false},
 		ratio{"RSA of 8192 bits, bad signature / good, first seen", refuseOf(largest, "bad_signature"), first, 1.05, false},
 		ratio{"RSA of 8192 bits, wrong issuer / good, first seen", refuseOf(largest, "wrong_issuer"), first, 0.05, false},
 	)
