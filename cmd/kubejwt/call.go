@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -13,15 +16,19 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/oauth2"
+
 	"github.com/kubejwt/kubejwt"
+	"github.com/kubejwt/kubejwt/internal/pemfile"
 )
 
-const callStory = `usage: kubejwt call -token-file FILE [flags] URL
+const callHelp = `usage: kubejwt call -token-file FILE [flags] URL
 
 Calls a service with a mounted token, and prints the status of the answer and
 its body, indented and in ASCII. The file is read again as kubelet renews it;
-the token goes to the scheme, host and port of URL and nowhere else. Redirects
-are not followed.
+the token goes to the scheme, host and port of URL and nowhere else: redirects
+are not followed, and for http:// no proxy is used. With -interval, -ca-file is
+read again too.
 
 Exit status: 0 if the (last) answer was 2xx, 1 if not, 2 wrong usage.
 
@@ -54,8 +61,8 @@ type callFlags struct {
 func (f *callFlags) define(flags *flag.FlagSet) {
 	flags.StringVar(&f.tokenFile, "token-file", "", "`file` with the token, as a projected volume mounts it. Required")
 	flags.StringVar(&f.caFile, "ca-file", "", "`file` with the CA of the service (default: the system's roots)")
-	flags.DurationVar(&f.interval, "interval", 0, "call again and again, with this pause; 0 means once")
-	flags.DurationVar(&f.timeout, "timeout", 10*time.Second, "for one call")
+	durationVar(flags, &f.interval, "interval", 0, "call again and again, with this `pause`; 0 means once")
+	durationVar(flags, &f.timeout, "timeout", 10*time.Second, "`time` for one call")
 }
 
 func runCall(ctx context.Context, p process, flags *flag.FlagSet, args []string) error {
@@ -69,16 +76,21 @@ func runCall(ctx context.Context, p process, flags *flag.FlagSet, args []string)
 	if err != nil {
 		return err
 	}
-	client, err := f.client(target)
+	remove, err := keepPipes(flags, "token-file", "ca-file")
+	defer remove()
 	if err != nil {
 		return err
 	}
+	c := newClient(f, target, p.stderr)
+	if err := c.readRoots(); err != nil {
+		return &usageError{err.Error()}
+	}
 	if target.Scheme == "http" && !isLoopback(target.Hostname()) {
-		fmt.Fprintln(p.stderr, "kubejwt call: the token travels unencrypted: whoever sees it can use it")
+		complain(p.stderr, "call", "the token travels unencrypted: whoever sees it can use it")
 	}
 	ok := false
 	for {
-		answer, err := callOnce(ctx, p, client, target)
+		answer, err := c.call(ctx, p)
 		if err == nil || ctx.Err() == nil {
 			ok = answer // a call that was broken off here has none
 		}
@@ -92,6 +104,9 @@ func runCall(ctx context.Context, p process, flags *flag.FlagSet, args []string)
 		case <-ctx.Done():
 			return verdictOf(ok, nil)
 		case <-time.After(f.interval):
+		}
+		if err := c.readRoots(); err != nil {
+			complain(p.stderr, "call", err.Error()+": the CA read before stays in use")
 		}
 	}
 }
@@ -128,37 +143,93 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-func (f *callFlags) client(target *url.URL) (*http.Client, error) {
-	base := http.DefaultTransport.(*http.Transport).Clone()
-	if f.caFile != "" {
-		data, err := readFile(f.caFile, maxCAFile)
-		if err != nil {
-			return nil, usagef("-ca-file: %v", err)
-		}
-		roots := x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(data) {
-			return nil, usagef("-ca-file %s: no certificate in PEM", f.caFile)
-		}
-		base.TLSClientConfig = &tls.Config{RootCAs: roots}
-	}
-	return &http.Client{
-		Transport: &kubejwt.Transport{
-			Source: kubejwt.TokenFile(f.tokenFile),
-			Origin: target.Scheme + "://" + target.Host,
-			Base:   base,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Timeout:       f.timeout,
-	}, nil
+// A client calls one URL.
+type client struct {
+	stderr io.Writer
+	target *url.URL
+	caFile string
+	roots  []byte // the content of caFile that http trusts
+	token  oauth2.TokenSource
+	http   *http.Client
 }
 
-// callOnce prints the answer, and reports whether it is 2xx.
-func callOnce(ctx context.Context, p process, client *http.Client, target *url.URL) (ok bool, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
+func newClient(f callFlags, target *url.URL, stderr io.Writer) *client {
+	c := &client{stderr: stderr, target: target, caFile: f.caFile, token: kubejwt.TokenFile(f.tokenFile)}
+	c.http = &http.Client{
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Timeout:       f.timeout,
+	}
+	c.trust(nil)
+	return c
+}
+
+// trust makes c trust roots: nil are the system's.
+func (c *client) trust(roots *x509.CertPool) {
+	c.http.CloseIdleConnections()
+	base := http.DefaultTransport.(*http.Transport).Clone()
+	base.TLSClientConfig = &tls.Config{RootCAs: roots}
+	if c.target.Scheme == "http" {
+		base.Proxy = nil // it would get the token in clear
+	}
+	c.http.Transport = &kubejwt.Transport{Source: c.token, Origin: c.target.Scheme + "://" + c.target.Host, Base: base}
+}
+
+// readRoots reads the CA file, if there is one, and trusts what is new in it.
+func (c *client) readRoots() error {
+	if c.caFile == "" {
+		return nil
+	}
+	data, err := readFile(c.caFile, maxCAFile)
+	if err != nil {
+		return fmt.Errorf("-ca-file: %w", err)
+	}
+	if c.roots != nil && bytes.Equal(data, c.roots) {
+		return nil
+	}
+	roots, odd, err := parseBundle(data)
+	if err != nil {
+		return fmt.Errorf("-ca-file %s: %w", c.caFile, err)
+	}
+	for _, why := range odd {
+		complain(c.stderr, "call", fmt.Sprintf("-ca-file %s: %s", c.caFile, why))
+	}
+	c.roots = data
+	c.trust(roots)
+	return nil
+}
+
+// parseBundle reads a bundle of CAs, and says which of them can't be used.
+func parseBundle(data []byte) (roots *x509.CertPool, odd []string, err error) {
+	blocks, err := pemfile.Blocks(bytes.TrimPrefix(data, []byte("\ufeff")))
+	if err != nil {
+		return nil, nil, err
+	}
+	roots, usable := x509.NewCertPool(), 0
+	for i, block := range blocks {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			odd = append(odd, fmt.Sprintf("certificate %d can't be used: %v", i+1, err))
+			continue
+		}
+		roots.AddCert(certificate)
+		usable++
+	}
+	if usable == 0 {
+		return nil, odd, errors.New("no certificate in PEM that can be used")
+	}
+	return roots, odd, nil
+}
+
+// call prints the answer, and reports whether it is 2xx.
+func (c *client) call(ctx context.Context, p process) (ok bool, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.target.String(), nil)
 	if err != nil {
 		return false, err
 	}
-	response, err := client.Do(request)
+	response, err := c.http.Do(request)
 	if err != nil {
 		return false, err
 	}

@@ -21,6 +21,8 @@ func flagOf(verb, field string) string {
 		"MaxLifetime":     "-max-lifetime",
 		"AcceptExtended":  "-accept-extended",
 		"RequirePod":      "-require-pod",
+		"InCluster":       "-in-cluster",
+		"Keys":            "-key-file, -jwks-url or -discovery-url",
 		"KeyFile":         "-key-file",
 		"PublicKeys":      "-key-file",
 		"DiscoveryURL":    "-discovery-url",
@@ -29,27 +31,26 @@ func flagOf(verb, field string) string {
 		"BearerTokenFile": "-bearer-token-file",
 		"SnapshotFile":    "-snapshot-file",
 		"MaxStale":        "-max-stale",
-		"Keys":            "-key-file or -jwks-url",
+		"TokenFile":       "-token-file",
 	}[field]
 }
 
 // inFlags puts the names of a verb's flags in the place of the library's
-// fields.
+// fields, except in quotes and in paths, which are somebody else's words.
 func inFlags(verb, text string) string {
-	text = strings.TrimPrefix(text, "kubejwt: ")
-	// Config.Keys: RemoteKeys.CAFile: … is about one flag.
-	text = regexp.MustCompile(`\bConfig\.Keys: (\w+)`).ReplaceAllString(text, "$1")
-	return regexp.MustCompile(`\b(?:Config\.|RemoteKeys\.)?[A-Z]\w+\b`).ReplaceAllStringFunc(text, func(name string) string {
-		field := name[strings.LastIndexByte(name, '.')+1:]
-		if flag := flagOf(verb, field); flag != "" && (field != name || isCompound(field)) {
-			return flag
+	text = strings.ReplaceAll(text, "kubejwt: ", "")
+	// Of Config.Keys: RemoteKeys.CAFile: … the second is the flag.
+	text = regexp.MustCompile(`\bConfig\.Keys: (RemoteKeys\.|KeyFile|PublicKeys)`).ReplaceAllString(text, "$1")
+	words := regexp.MustCompile(`"(?:[^"\\]|\\.)*"|[^\s"(),:]+`)
+	return words.ReplaceAllStringFunc(text, func(word string) string {
+		field := strings.TrimRight(word, ".;?")
+		name := field
+		for _, structure := range []string{"Config.", "RemoteKeys."} {
+			name = strings.TrimPrefix(name, structure)
 		}
-		return name
+		if flag := flagOf(verb, name); flag != "" {
+			return flag + word[len(field):]
+		}
+		return word
 	})
-}
-
-// isCompound reports whether a bare name can be nothing but a field: Keys and
-// Issuer are words too.
-func isCompound(field string) bool {
-	return regexp.MustCompile(`^[A-Z]+[a-z]+[A-Z]|^JWKS`).MatchString(field)
 }

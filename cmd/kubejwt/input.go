@@ -29,7 +29,7 @@ type input struct {
 func readInput(data []byte) input {
 	text, encoding := toUTF8(data)
 	text = strings.TrimFunc(text, isBlank)
-	if isToken(text) {
+	if isJWT(text) {
 		return input{token: text, taken: encoding}
 	}
 	if cutOff.MatchString(text) {
@@ -65,7 +65,7 @@ var (
 	cutOff  = regexp.MustCompile(`(?:^|[^A-Za-z0-9])eyJ[A-Za-z0-9_.-]*?(?:\.\.\.|…)["']?$`)
 )
 
-func isToken(text string) bool { return alone.MatchString(text) }
+func isJWT(text string) bool { return alone.MatchString(text) }
 
 func isBlank(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' || r == '\u200b' }
 
@@ -152,7 +152,7 @@ const maxFold = 200
 // but the first, before which something may stand, and the last.
 func unfold(raw string) (joined string, lines int, ok bool) {
 	parts := strings.FieldsFunc(raw, func(r rune) bool { return strings.ContainsRune("\\\r\n \t>", r) })
-	if isToken(parts[0]) {
+	if isJWT(parts[0]) {
 		return "", 0, false
 	}
 	longest := 0

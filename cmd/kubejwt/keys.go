@@ -30,7 +30,7 @@ type trust struct {
 
 func (t *trust) define(flags *flag.FlagSet) {
 	t.verb = flags.Name()
-	flags.StringVar(&t.issuer, "issuer", "", "the `iss` that tokens must have: the API server's --service-account-issuer.\nRequired, but with -in-cluster, which learns it. Where no other flag says where the\nkeys are, they are found through its discovery document")
+	flags.StringVar(&t.issuer, "issuer", "", "the `iss` that tokens must have: the API server's --service-account-issuer.\nRequired, unless -in-cluster learns it. Where no other flag says where the keys\nare, its discovery document does")
 	flags.Var(&t.formerIssuers, "former-issuer", "an older `iss` of this same cluster (repeatable)")
 	flags.Var(&t.audiences, "audience", "a `name` of the service: a token must name one of them in aud. Required (repeatable)")
 	flags.StringVar(&t.keyFile, "key-file", "", "`file` with the public keys: an API server's sa.pub, or the JWKS that it serves")
@@ -39,8 +39,8 @@ func (t *trust) define(flags *flag.FlagSet) {
 	flags.BoolVar(&t.inCluster, "in-cluster", false, "in a pod: keys and issuer from the API server, with the pod's CA and token")
 	flags.StringVar(&t.caFile, "ca-file", "", "`file` with the CA of the server that has the keys (default: the system's roots)")
 	flags.StringVar(&t.bearerTokenFile, "bearer-token-file", "", "`file` with the token to send to the server that has the keys")
-	flags.DurationVar(&t.maxLifetime, "max-lifetime", 0, "refuse tokens that live longer; 0 means 24h, negative (-1s) means no bound")
-	flags.DurationVar(&t.leeway, "leeway", 0, "how far clocks may be apart; 0 means 60s, negative means not at all")
+	durationVar(flags, &t.maxLifetime, "max-lifetime", 0, "refuse tokens that live longer than this `time`; 0 means 24h, negative (-1s) means no bound")
+	durationVar(flags, &t.leeway, "leeway", 0, "how far clocks may be apart, a `time`; 0 means 60s, negative means not at all")
 	flags.BoolVar(&t.acceptExtended, "accept-extended", false, "accept default-mounted tokens past their warnafter; needs -max-lifetime")
 	flags.BoolVar(&t.requirePod, "require-pod", false, "refuse tokens that are not bound to a pod")
 }
@@ -49,7 +49,7 @@ func (t *trust) define(flags *flag.FlagSet) {
 func (t *trust) check() error {
 	switch {
 	case t.issuer == "" && !t.inCluster:
-		return usagef("-issuer is required, but with -in-cluster: it is the issuer in what `kubectl get --raw /.well-known/openid-configuration` prints")
+		return usagef("-issuer is required, unless -in-cluster learns it: " + discoveryCommand + " prints it as issuer")
 	case len(t.audiences) == 0:
 		return usagef("-audience is required: the name of the service that tokens are for, as in the caller's projected volume")
 	case t.keyFile != "" && (t.inCluster || t.jwksURL != "" || t.discoveryURL != "" || t.caFile != "" || t.bearerTokenFile != ""):
@@ -113,6 +113,3 @@ func readKeys(path string) (kubejwt.PublicKeys, error) {
 	}
 	return keys, nil
 }
-
-// close removes what the trust left behind.
-func (t *trust) close() {}

@@ -57,16 +57,16 @@ func (p process) getenv(name string) string {
 // verb is one of the things that the command does.
 type verb struct {
 	name, summary string
-	story         string // the help, which the flags follow
+	help          string // what precedes the flags
 	run           func(context.Context, process, *flag.FlagSet, []string) error
 }
 
 func verbs() []verb {
 	return []verb{
-		{"verify", "explain a token: every rule, with what was expected and what came", verifyStory, runVerify},
-		{"serve", "be the auth endpoint of nginx, Caddy, Traefik or Envoy, for services in any language", serveStory, runServe},
-		{"call", "call a service with a mounted token, once or again and again", callStory, runCall},
-		{"version", "tell which build this is", versionStory, runVersion},
+		{"verify", "explain a token: every rule, with what was expected and what came", verifyHelp, runVerify},
+		{"serve", "be the auth endpoint of nginx, Caddy, Traefik or Envoy, for services in any language", serveHelp, runServe},
+		{"call", "call a service with a mounted token, once or again and again", callHelp, runCall},
+		{"version", "tell which build this is", versionHelp, runVersion},
 	}
 }
 
@@ -164,7 +164,7 @@ For a first look, with a cluster at hand:
 }
 
 func (v verb) printHelp(out io.Writer, flags *flag.FlagSet) {
-	fmt.Fprint(out, v.story)
+	fmt.Fprint(out, v.help)
 	flags.SetOutput(out)
 	flags.PrintDefaults()
 }

@@ -44,9 +44,9 @@ func TestShownCommands(t *testing.T) {
 		exit int
 		says string
 	}{
-		readme:       {exitRefused, "Refused by rule 7: lifetime_too_long"},
-		verifyStory:  {exitOK, "Accepted"},
-		versionStory: {exitOK, "kubejwt "},
+		readme:      {exitRefused, "Refused by rule 7: lifetime_too_long"},
+		verifyHelp:  {exitOK, "Accepted"},
+		versionHelp: {exitOK, "kubejwt "},
 	} {
 		shown := commands(text, goRun+" ve") // rify and rsion
 		if len(shown) != 1 {
@@ -59,7 +59,7 @@ func TestShownCommands(t *testing.T) {
 	if exit, out := shell(t, binary, strings.Replace(commands(readme, goRun+" verify")[0], "-max-lifetime 1h", "-max-lifetime -1s", 1)); exit != exitOK {
 		t.Errorf("with the other -max-lifetime: exit status %d: want 0\n%s", exit, out)
 	}
-	for _, text := range []string{readme, serveStory} {
+	for _, text := range []string{readme, serveHelp} {
 		showServe(t, binary, text)
 	}
 }
@@ -87,7 +87,7 @@ func showServe(t *testing.T, binary, text string) {
 	if exit != 0 || !strings.Contains(out, "200 OK") || !strings.Contains(out, "Kubejwt-Username: system:serviceaccount:api:api") {
 		t.Errorf("%s\nexit status %d\n%s", curl[1], exit, out)
 	}
-	call := commands(callStory, goRun+" call")[0]
+	call := commands(callHelp, goRun+" call")[0]
 	if exit, out := shell(t, binary, strings.Replace(call, "http://127.0.0.1:8080", s.base("data-store"), 1)); exit != 0 || !strings.Contains(out, "200 OK") {
 		t.Errorf("%s\nexit status %d\n%s", call, exit, out)
 	}

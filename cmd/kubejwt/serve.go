@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-const serveStory = `usage: kubejwt serve -issuer ISS -audience NAME -policy NAME=ns/sa,ns/* [keys] [flags]
+const serveHelp = `usage: kubejwt serve -issuer ISS -audience NAME -policy NAME=ns/sa,ns/* [keys] [flags]
        kubejwt serve -config FILE [flags]
        kubejwt serve -check -config FILE
 
@@ -112,9 +112,9 @@ func (f *serveFlags) define(flags *flag.FlagSet) {
 	flags.BoolVar(&f.onlyCheck, "check", false, "judge the flags and the -config file, say so, and end")
 	flags.StringVar(&f.tokenHeader, "token-header", "Authorization", "`header` with the token; in another than Authorization it may come without Bearer")
 	flags.StringVar(&f.accessLog, "access-log", "none", "`which` verdicts to log on standard output, as JSON: all, refused or none")
-	flags.DurationVar(&f.shutdownDelay, "shutdown-delay", 0, "how long to go on answering after SIGTERM while /readyz fails")
+	durationVar(flags, &f.shutdownDelay, "shutdown-delay", 0, "how long to go on answering after SIGTERM while /readyz fails, a `time`")
 	flags.StringVar(&f.logFormat, "log-format", "text", "`format` of the log: text or json")
-	flags.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "`level` of the log: debug (tells why each token is refused), info, warn or error")
+	levelVar(flags, &f.logLevel, "log-level", slog.LevelInfo, "`level` of the log: debug (tells why each token is refused), info, warn or error")
 }
 
 // defineRules are the flags that a policy file takes the place of.
@@ -122,7 +122,7 @@ func (f *serveFlags) defineRules(flags *flag.FlagSet) {
 	f.trust.define(flags)
 	flags.Var(&f.policies, "policy", "`NAME[@AUDIENCE]=ns/sa,ns/*`: who passes /auth/NAME; * is everybody. Required (repeatable)")
 	flags.StringVar(&f.snapshotFile, "snapshot-file", "", "`file` that keeps the last good keys, for restarts during an outage")
-	flags.DurationVar(&f.maxStale, "max-stale", 0, "how long fetched keys are trusted when they can't be refreshed; 0 means 24h, negative means for ever")
+	durationVar(flags, &f.maxStale, "max-stale", 0, "how long, a `time`, fetched keys are trusted when they can't be refreshed; 0 means 24h, negative means for ever")
 }
 
 func runServe(ctx context.Context, p process, flags *flag.FlagSet, args []string) error {
@@ -136,6 +136,11 @@ func runServe(ctx context.Context, p process, flags *flag.FlagSet, args []string
 		return usagef("it takes no arguments, and got %s", quoted(rest[0]))
 	}
 	if err := errors.Join(setFromEnvironment(flags, p.environ), refuseTokens(flags)); err != nil {
+		return err
+	}
+	remove, err := keepPipes(flags, "key-file", "ca-file", "bearer-token-file")
+	defer remove()
+	if err != nil {
 		return err
 	}
 	s, err := f.newServer(p, flags)

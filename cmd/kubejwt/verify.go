@@ -15,7 +15,7 @@ import (
 
 const maxTokenFile = 1 << 20 // far over what the library takes, so that it says so
 
-const verifyStory = `usage: kubejwt verify -issuer ISS -audience NAME [keys] [flags] [TOKEN]
+const verifyHelp = `usage: kubejwt verify -issuer ISS -audience NAME [keys] [flags] [TOKEN]
 
 Explains a token: every rule with its verdict, what was expected and what came,
 then the identity that the token proves, or the reason why it is refused and
@@ -86,7 +86,11 @@ func runVerify(ctx context.Context, p process, flags *flag.FlagSet, args []strin
 	if err != nil {
 		return err
 	}
-	defer f.trust.close()
+	remove, err := keepPipes(flags, "ca-file", "bearer-token-file")
+	defer remove()
+	if err != nil {
+		return err
+	}
 	logged := new(logLines)
 	want := expectations{flags: &f, now: now}
 	var claims kubejwt.Claims

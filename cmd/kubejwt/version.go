@@ -7,7 +7,7 @@ import (
 	"runtime/debug"
 )
 
-const versionStory = `usage: kubejwt version
+const versionHelp = `usage: kubejwt version
 
 Prints the version of the command, the commit it was built from if that is
 known, and the version of Go that built it.

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kubejwt/kubejwt/kubejwttest"
+)
+
+// recordingProxy keeps all that is sent to it.
+type recordingProxy struct {
+	address string
+	mu      sync.Mutex
+	heard   strings.Builder
+}
+
+func newRecordingProxy(t *testing.T) *recordingProxy {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	p := &recordingProxy{address: listener.Addr().String()}
+	go func() {
+		for {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			data := make([]byte, 8192)
+			n, _ := connection.Read(data)
+			p.mu.Lock()
+			p.heard.Write(data[:n])
+			p.mu.Unlock()
+			io.WriteString(connection, "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+			connection.Close()
+		}
+	}()
+	return p
+}
+
+// A proxy of the environment never gets the token: it is not asked for an http
+// origin, and for an https one it is asked for a tunnel.
+func TestCallAndProxies(t *testing.T) {
+	token := kubejwttest.NewCluster(t).Mint(caller)
+	binary, file := build(t), writeFile(t, token)
+	for url, asks := range map[string]string{
+		"http://data-store.invalid/":  "",
+		"https://data-store.invalid/": "CONNECT data-store.invalid:443",
+	} {
+		proxy := newRecordingProxy(t)
+		command := exec.Command(binary, "call", "-token-file", file, url)
+		for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"} {
+			command.Env = append(command.Env, name+"=http://"+proxy.address)
+		}
+		out, _ := command.CombinedOutput()
+		proxy.mu.Lock()
+		heard := proxy.heard.String()
+		proxy.mu.Unlock()
+		if command.ProcessState.ExitCode() != exitRefused || strings.Contains(heard, token[:16]) {
+			t.Errorf("%s: the proxy got the token, or the call succeeded:\n%s\n%s", url, heard, out)
+		}
+		if (heard == "") != (asks == "") || !strings.HasPrefix(heard, asks) {
+			t.Errorf("%s: the proxy heard %q: want %q", url, heard, asks)
+		}
+	}
+}
+
+// selfSigned is a certificate for 127.0.0.1, and the same in PEM.
+func selfSigned(t *testing.T) (tls.Certificate, string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &template, &template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pemOf(der)
+}
+
+// A CA that is replaced while call goes on is trusted from the next call on,
+// and one that is damaged leaves the last one in use.
+func TestCallReadsCAAgain(t *testing.T) {
+	first, firstPEM := selfSigned(t)
+	second, secondPEM := selfSigned(t)
+	caFile, tokenFile := writeFile(t, firstPEM), writeFile(t, kubejwttest.NewCluster(t).Mint(caller))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var mu sync.Mutex
+	current, answered := first, 0
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch answered++; answered {
+		case 2:
+			writeTo(t, caFile, "-----BEGIN CERTIFICATE-----\nhalf")
+		case 4:
+			writeTo(t, caFile, secondPEM)
+			current = second
+		case 6:
+			cancel()
+		}
+		w.Header().Set("Connection", "close")
+		io.WriteString(w, "the data")
+	}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return &tls.Config{Certificates: []tls.Certificate{current}}, nil
+	}}
+	server.StartTLS()
+	defer server.Close()
+	var out, errOut bytes.Buffer
+	args := []string{"call", server.URL, "-token-file", tokenFile, "-ca-file", caFile, "-interval", "1ms"}
+	exit := run(ctx, process{nil, &out, &errOut, nil}, args)
+	r := result{exit, out.String(), errOut.String()}
+	r.mustSay(t, exitOK, "200 OK", "half-written", "the CA read before stays in use")
+	if answered < 6 {
+		t.Errorf("%d answers: want 6", answered)
+	}
+}
+
+// One odd certificate in a bundle leaves the others in use, and is named.
+func TestCallWithOddRoot(t *testing.T) {
+	certificate, good := selfSigned(t)
+	odd := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte{0x30, 0}}))
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
+	server.StartTLS()
+	defer server.Close()
+	tokenFile := writeFile(t, kubejwttest.NewCluster(t).Mint(caller))
+	call := func(bundle string) result {
+		return kubejwtWith(t, "", "call", server.URL, "-token-file", tokenFile, "-ca-file", writeFile(t, bundle))
+	}
+	call(good).mustSay(t, exitRefused, "404 Not Found")
+	call(odd+good).mustSay(t, exitRefused, "404 Not Found", "certificate 1 can't be used")
+	call("\ufeff"+good).mustSay(t, exitRefused, "404 Not Found")
+	call(odd).mustSay(t, exitUsage, "no certificate")
+	call(good+odd[:40]).mustSay(t, exitUsage, "half-written")
+}

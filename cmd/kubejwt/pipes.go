@@ -1,0 +1,47 @@
+package main
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+)
+
+// maxPipe is far over what any of the files may have.
+const maxPipe = 4 << 20
+
+// keepPipes lets flags name a pipe, such as <(command) in a shell: what can be
+// read once only is copied into a file that is the user's alone, and the flag
+// names that. The library reads files again and again. The caller calls remove
+// at the end.
+func keepPipes(flags *flag.FlagSet, names ...string) (remove func(), err error) {
+	folder := ""
+	remove = func() {
+		if folder != "" {
+			os.RemoveAll(folder)
+		}
+	}
+	for _, name := range names {
+		path := flags.Lookup(name).Value.String()
+		info, err := os.Stat(path)
+		if path == "" || err != nil || info.Mode().IsRegular() || info.IsDir() {
+			continue // whoever reads it says what is wrong with it
+		}
+		data, err := readFile(path, maxPipe)
+		if err != nil {
+			return remove, usagef("-%s: %v", name, err)
+		}
+		if folder == "" {
+			if folder, err = os.MkdirTemp("", "kubejwt-"); err != nil {
+				return remove, usagef("-%s: a pipe is copied into a file: %v", name, err)
+			}
+		}
+		copied := filepath.Join(folder, name)
+		if err := os.WriteFile(copied, data, 0o600); err != nil {
+			return remove, usagef("-%s: a pipe is copied into a file: %v", name, err)
+		}
+		if err := flags.Set(name, copied); err != nil {
+			return remove, usagef("-%s: %v", name, err)
+		}
+	}
+	return remove, nil
+}
