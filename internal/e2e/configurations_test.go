@@ -200,3 +200,18 @@ func (c *cluster) mustNotPublish(t *testing.T, tokens map[string]string) {
 		t.Errorf("New, without Keys: %v: want the advice to use a KeyFile", err)
 	}
 }
+
+// The API server's document names another host for the keys. A service that
+// sends its token to the API server is not led there, and is told what to set.
+func TestKeysAbroad(t *testing.T) {
+	c := sharedCluster(t, "RS256")
+	token := c.mint(t, c.serviceAccount(t, "api", "api"), nil, time.Hour, service)
+	keys := in(c.mount(t))
+	keys.DiscoveryURL = c.address() + "/.well-known/openid-configuration"
+	config := kubejwt.Config{Issuer: issuer, Audiences: []string{service}, ServiceAccounts: []string{"api/api"}, Keys: keys}
+	expectUnavailable(t, must(kubejwt.New(config)), token, "set RemoteKeys.JWKSURL")
+
+	keys.DiscoveryURL, keys.JWKSURL = "", c.address()+"/openid/v1/jwks"
+	config.Keys = keys
+	expect(t, must(kubejwt.New(config)), token, accepted)
+}
