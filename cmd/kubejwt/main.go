@@ -2,6 +2,7 @@
 // refused, and guards services in any language as the auth endpoint of a proxy.
 //
 //	kubejwt verify    explain a token
+//	kubejwt inspect   show what a token claims, unverified
 //	kubejwt serve     answer a proxy's auth requests
 //	kubejwt call      call a service with a mounted token
 //	kubejwt version
@@ -64,6 +65,7 @@ type verb struct {
 func verbs() []verb {
 	return []verb{
 		{"verify", "explain a token: every rule, with what was expected and what came", verifyHelp, runVerify},
+		{"inspect", "show what a token claims, unverified: no key needed, nothing is sent", inspectHelp, runInspect},
 		{"serve", "be the auth endpoint of nginx, Caddy, Traefik or Envoy, for services in any language", serveHelp, runServe},
 		{"call", "call a service with a mounted token, once or again and again", callHelp, runCall},
 		{"version", "tell which build this is", versionHelp, runVersion},
@@ -107,7 +109,7 @@ func run(ctx context.Context, p process, args []string) int {
 			return v.exit(ctx, p, args)
 		}
 	}
-	fmt.Fprintf(p.stderr, "kubejwt: there is no verb %s: want verify, serve, call or version; see: kubejwt help\n", quoted(name))
+	fmt.Fprintf(p.stderr, "kubejwt: there is no verb %s: want verify, inspect, serve, call or version; see: kubejwt help\n", quoted(name))
 	return exitUsage
 }
 

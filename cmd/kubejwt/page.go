@@ -45,6 +45,9 @@ func (p *page) print(to process) error {
 // skip adds an empty line.
 func (p *page) skip() { p.lines = append(p.lines, nil) }
 
+// addVerbatim adds a line that is to be copied, however wide it is.
+func (p *page) addVerbatim(text string) { p.lines = append(p.lines, []span{{plain, text}}) }
+
 // add adds a text after a head of spans. Lines that it is wrapped to start
 // below the text.
 func (p *page) add(text span, head ...span) { p.addHanging(widthOf(head), text, head...) }
@@ -54,7 +57,12 @@ func (p *page) addHanging(indent int, text span, head ...span) {
 	var line []string
 	flush := func() {
 		spans := append([]span{{faint, p.mark}}, head...)
-		p.lines = append(p.lines, append(spans, span{text.style, strings.Join(line, " ")}))
+		if len(line) > 0 {
+			spans = append(spans, span{text.style, strings.Join(line, " ")})
+		} else if last := len(spans) - 1; spans[last].style < passMark {
+			spans[last].text = strings.TrimRight(spans[last].text, " ")
+		}
+		p.lines = append(p.lines, spans)
 		head, line = []span{{plain, strings.Repeat(" ", indent)}}, nil
 	}
 	used := len(p.mark) + widthOf(head)

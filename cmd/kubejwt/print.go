@@ -164,12 +164,17 @@ func (e *explanation) addClaimed(page *page) {
 	addPart(page, "payload", e.claimed.payload, e.now)
 }
 
-const partWidth = 9 // of the name of a part
+const partWidth = 11 // of the name of a part, and what stands before it
 
 // addPart adds the members of a part of a token.
 func addPart(page *page, name string, p part, now time.Time) {
+	gutter := span{plain, "  " + pad(name, partWidth-2)}
+	if page.mark != "" { // which takes the room
+		page.add(span{}, span{plain, " " + name})
+		gutter = span{plain, "  "}
+	}
 	if p.object == nil {
-		page.add(span{plain, p.is}, span{plain, "  " + pad(name, partWidth)})
+		page.add(span{plain, p.is}, gutter)
 		return
 	}
 	members := p.members()
@@ -182,17 +187,17 @@ func addPart(page *page, name string, p part, now time.Time) {
 		label := m.showName()
 		short, ok := strings.CutPrefix(label, kubernetesMember)
 		if ok && !inKubernetes {
-			page.add(span{}, span{plain, "  " + pad(name, partWidth) + "kubernetes.io"})
-			name = ""
+			page.add(span{}, gutter, span{plain, "kubernetes.io"})
+			gutter.text = strings.Repeat(" ", gutter.width())
 		}
 		if inKubernetes = ok; ok {
 			label = "  " + short
 		}
-		page.add(span{plain, m.show(now)}, span{plain, "  " + pad(name, partWidth) + pad(label, width) + "  "})
-		name = ""
+		page.add(span{plain, m.show(now)}, gutter, span{plain, pad(label, width) + "  "})
+		gutter.text = strings.Repeat(" ", gutter.width())
 	}
 	if more := len(members) - len(shown); more > 0 {
-		page.add(span{plain, fmt.Sprintf("and %d more", more)}, span{plain, "  " + pad("", partWidth)})
+		page.add(span{plain, fmt.Sprintf("and %d more", more)}, gutter)
 	}
 }
 
