@@ -17,14 +17,16 @@ const maxTokenFile = 1 << 20 // far over what the library takes, so that it says
 
 const verifyHelp = `usage: kubejwt verify -issuer ISS -audience NAME [keys] [flags] [TOKEN]
 
-Explains a token: every rule with its verdict, what was expected and what came,
-then the identity that the token proves, or the reason why it is refused and
-what to do about it. Nothing is ever sent to the token's cluster but, unless
--key-file is given, a request for its public keys.
+Explains a token. First comes the verdict: the identity that the token proves,
+or why it is refused and what to do about it. Then comes each rule, with what
+was expected and what came. Nothing is sent to the token's cluster, except a
+request for its public keys if -key-file is not given.
 
 The token is the argument, the content of -token-file, or standard input. On the
 command line other users of this machine can see it, and the shell remembers it.
-Neither the token nor its signature is ever printed.
+Neither the token nor its signature is ever printed. A token in quotes, after
+Bearer, in base64 or in the JSON that it came in is taken, with a line that says
+so.
 
 Exit status: 0 accepted, 1 refused, 2 wrong usage, 3 the keys are unavailable.
 
