@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A subject is a package with all its mutants asleep in it.
+type subject struct {
+	pkg     string // as the go command takes it
+	work    string // a folder for what is built
+	overlay string
+	mutants []mutant
+}
+
+// newSubject mutates the files of a package whose paths match.
+func newSubject(pkg string, files *regexp.Regexp, work string) (*subject, error) {
+	out, err := exec.Command("go", "list", "-json=Dir,Name,GoFiles", pkg).Output()
+	if err != nil {
+		return nil, fmt.Errorf("go list %s: %w", pkg, err)
+	}
+	var listed struct {
+		Dir, Name string
+		GoFiles   []string
+	}
+	if err := json.Unmarshal(out, &listed); err != nil {
+		return nil, err
+	}
+	s := &subject{pkg: pkg, work: work, overlay: filepath.Join(work, "overlay.json")}
+	awake := filepath.Join(work, "awake.go")
+	overlay := map[string]string{filepath.Join(listed.Dir, "mutants_awake.go"): awake}
+	if err := os.WriteFile(awake, []byte(strings.Replace(awakeSource, "package PACKAGE", "package "+listed.Name, 1)), 0o600); err != nil {
+		return nil, err
+	}
+	for i, file := range listed.GoFiles {
+		name := filepath.ToSlash(filepath.Join(pkg, file))
+		if !files.MatchString(name) {
+			continue
+		}
+		path := filepath.Join(listed.Dir, file)
+		source, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		mutated, mutants, err := mutate(name, source, len(s.mutants)+1)
+		if err != nil {
+			return nil, err
+		}
+		s.mutants = append(s.mutants, mutants...)
+		overlay[path] = filepath.Join(work, fmt.Sprintf("%d.go", i))
+		if err := os.WriteFile(overlay[path], mutated, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	data, err := json.Marshal(map[string]any{"Replace": overlay})
+	if err != nil {
+		return nil, err
+	}
+	return s, os.WriteFile(s.overlay, data, 0o600)
+}
+
+// A suite is the tests of one package, built with a subject.
+type suite struct {
+	binary, folder string
+	tests          []test // quickest first
+}
+
+type test struct {
+	name    string
+	took    time.Duration
+	reaches map[int]bool // mutants
+}
+
+// newSuite builds the tests of a package and runs each once, with no mutant
+// awake.
+func (s *subject) newSuite(pkg string) (*suite, error) {
+	out, err := exec.Command("go", "list", "-f", "{{.Dir}}", pkg).Output()
+	if err != nil {
+		return nil, fmt.Errorf("go list %s: %w", pkg, err)
+	}
+	u := &suite{folder: strings.TrimSpace(string(out)), binary: filepath.Join(s.work, "tests-of-"+strings.NewReplacer("/", "-", ".", "").Replace(pkg))}
+	if out, err := exec.Command("go", "test", "-c", "-vet=off", "-overlay", s.overlay, "-o", u.binary, pkg).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("go test -c %s: %w\n%s", pkg, err, out)
+	}
+	list := exec.Command(u.binary, "-test.list", "^(Test|Example)")
+	list.Dir = u.folder
+	if out, err = list.Output(); err != nil {
+		return nil, fmt.Errorf("the tests of %s: %w", pkg, err)
+	}
+	trace := filepath.Join(s.work, "trace")
+	for _, name := range strings.Fields(string(out)) {
+		if err := os.WriteFile(trace, nil, 0o600); err != nil {
+			return nil, err
+		}
+		began := time.Now()
+		if out, err := u.run("^"+name+"$", 10*time.Minute, "MUTANT_TRACE="+trace); err != nil {
+			return nil, fmt.Errorf("%s %s fails with no mutant awake: %w\n%s", pkg, name, err, out)
+		}
+		reached, err := os.ReadFile(trace)
+		if err != nil {
+			return nil, err
+		}
+		t := test{name: name, took: time.Since(began), reaches: make(map[int]bool)}
+		for _, field := range strings.Fields(string(reached)) {
+			id, err := strconv.Atoi(field)
+			if err != nil {
+				return nil, err
+			}
+			t.reaches[id] = true
+		}
+		u.tests = append(u.tests, t)
+	}
+	slices.SortFunc(u.tests, func(a, b test) int { return cmp.Compare(a.took, b.took) })
+	return u, nil
+}
+
+// run runs the tests that match.
+func (u *suite) run(pattern string, timeout time.Duration, env string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout+10*time.Second)
+	defer cancel()
+	command := exec.CommandContext(ctx, u.binary, "-test.short", "-test.failfast", "-test.run", pattern, "-test.timeout", timeout.String())
+	command.Dir = u.folder
+	command.Env = append(os.Environ(), env)
+	var out bytes.Buffer
+	command.Stdout, command.Stderr = &out, &out
+	err := command.Run()
+	return out.Bytes(), err
+}
+
+const (
+	firstRun = time.Second     // for how long the quickest tests are tried alone
+	leeway   = 5 * time.Second // for tests that take longer with a mutant
+)
+
+// kills reports whether a test fails, or does not end, with the mutant awake.
+func (u *suite) kills(m mutant) (bool, error) {
+	var first, rest []string
+	var took, tookFirst time.Duration
+	for _, t := range u.tests {
+		if !t.reaches[m.id] {
+			continue
+		}
+		took += t.took
+		if took <= firstRun {
+			first, tookFirst = append(first, t.name), took
+		} else {
+			rest = append(rest, t.name)
+		}
+	}
+	for _, run := range []struct {
+		tests []string
+		took  time.Duration
+	}{{first, tookFirst}, {rest, took}} {
+		if len(run.tests) == 0 {
+			continue
+		}
+		_, err := u.run("^("+strings.Join(run.tests, "|")+")$", leeway+5*run.took, fmt.Sprintf("MUTANT=%d", m.id))
+		if _, failed := errors.AsType[*exec.ExitError](err); failed {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
