@@ -41,7 +41,8 @@ func newSubject(pkg string, files *regexp.Regexp, work string) (*subject, error)
 	s := &subject{pkg: pkg, work: work, overlay: filepath.Join(work, "overlay.json")}
 	awake := filepath.Join(work, "awake.go")
 	overlay := map[string]string{filepath.Join(listed.Dir, "mutants_awake.go"): awake}
-	if err := os.WriteFile(awake, []byte(strings.Replace(awakeSource, "package PACKAGE", "package "+listed.Name, 1)), 0o600); err != nil {
+	source := strings.Replace(awakeSource, "package PACKAGE", "package "+listed.Name, 1)
+	if err := os.WriteFile(awake, []byte(source), 0o600); err != nil {
 		return nil, err
 	}
 	for i, file := range listed.GoFiles {
@@ -90,8 +91,10 @@ func (s *subject) newSuite(pkg string) (*suite, error) {
 	if err != nil {
 		return nil, fmt.Errorf("go list %s: %w", pkg, err)
 	}
-	u := &suite{folder: strings.TrimSpace(string(out)), binary: filepath.Join(s.work, "tests-of-"+strings.NewReplacer("/", "-", ".", "").Replace(pkg))}
-	if out, err := exec.Command("go", "test", "-c", "-vet=off", "-overlay", s.overlay, "-o", u.binary, pkg).CombinedOutput(); err != nil {
+	name := "tests-of-" + strings.NewReplacer("/", "-", ".", "").Replace(pkg)
+	u := &suite{folder: strings.TrimSpace(string(out)), binary: filepath.Join(s.work, name)}
+	build := exec.Command("go", "test", "-c", "-vet=off", "-overlay", s.overlay, "-o", u.binary, pkg)
+	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("go test -c %s: %w\n%s", pkg, err, out)
 	}
 	list := exec.Command(u.binary, "-test.list", "^(Test|Example)")
@@ -130,7 +133,8 @@ func (s *subject) newSuite(pkg string) (*suite, error) {
 func (u *suite) run(pattern string, timeout time.Duration, env string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout+10*time.Second)
 	defer cancel()
-	command := exec.CommandContext(ctx, u.binary, "-test.short", "-test.failfast", "-test.run", pattern, "-test.timeout", timeout.String())
+	command := exec.CommandContext(ctx, u.binary,
+		"-test.short", "-test.failfast", "-test.run", pattern, "-test.timeout", timeout.String())
 	command.Dir = u.folder
 	command.Env = append(os.Environ(), env)
 	var out bytes.Buffer
