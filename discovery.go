@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -19,14 +18,12 @@ import (
 	"github.com/kubejwt/kubejwt/internal/origin"
 	"github.com/kubejwt/kubejwt/internal/quote"
 	"github.com/kubejwt/kubejwt/internal/strictjson"
+	"github.com/kubejwt/kubejwt/internal/textfile"
 )
 
 const (
 	discoveryPath = "/.well-known/openid-configuration"
 	jwksPath      = "/openid/v1/jwks" // where kube-apiserver serves the keys, whatever its document says
-
-	keysAccept = "application/json, application/jwk-set+json"
-	maxBody    = 1 << 20
 )
 
 // remote fetches keys from where they are published.
@@ -63,7 +60,7 @@ func (r *remote) fetch(ctx context.Context, cause fetchCause) (fetched, error) {
 	if got.keys, err = keyset.ParseFetched(body); err != nil {
 		return fetched{}, fmt.Errorf("GET %s: %w", keysURL, err)
 	}
-	got.maxAge = maxAge(answer.Header)
+	got.maxAge = answer.MaxAge()
 	got.roots = answer.Roots
 	return got, nil
 }
@@ -109,7 +106,11 @@ func (r *remote) lastDocument(cause fetchCause) (named origin.URL, ok bool) {
 
 func (r *remote) parseDocument(body []byte) (keysURL origin.URL, issuer string, err error) {
 	var document oidc.ProviderConfig
-	if err := strictjson.Unmarshal(body, &document); err != nil {
+	body, err = textfile.Decode(body)
+	if err == nil {
+		err = strictjson.Unmarshal(body, &document)
+	}
+	if err != nil {
 		return origin.URL{}, "", fmt.Errorf("no discovery document: %w", err)
 	}
 	switch {
@@ -148,16 +149,17 @@ func (r *remote) namedJWKS(uri string) (origin.URL, error) {
 
 // get reads an answer whole. Its errors hold nothing of what came.
 func (r *remote) get(ctx context.Context, from origin.URL) (*origin.Answer, []byte, error) {
-	answer, err := r.client.Get(ctx, from, keysAccept)
+	const maxBody = 1 << 20
+	answer, err := r.client.Get(ctx, from, "application/json, application/jwk-set+json")
 	if err != nil {
-		return nil, nil, explainStatus(err)
+		return nil, nil, r.explainStatus(err)
 	}
 	body, err := answer.ReadAll(maxBody)
 	return answer, body, err
 }
 
 // explainStatus adds what an operator can do about the status of an answer.
-func explainStatus(err error) error {
+func (r *remote) explainStatus(err error) error {
 	status, ok := errors.AsType[*origin.StatusError](err)
 	if !ok {
 		return err
@@ -177,22 +179,6 @@ func explainStatus(err error) error {
 	}
 }
 
-// maxAge reads Cache-Control (RFC 9111, section 5.2.2.1); negative if it does not say.
-func maxAge(header http.Header) time.Duration {
-	for directive := range strings.SplitSeq(strings.Join(header.Values("Cache-Control"), ","), ",") {
-		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
-		if !strings.EqualFold(name, "max-age") {
-			continue
-		}
-		seconds, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 64)
-		if err != nil && !errors.Is(err, strconv.ErrRange) {
-			return -1
-		}
-		return time.Duration(min(seconds, uint64(maxLife/time.Second))) * time.Second
-	}
-	return -1
-}
-
 // newRemote makes a remote of keys for New: everything comes from the fields.
 func newRemote(issuer string, keys RemoteKeys, logger *slog.Logger) (*remote, error) {
 	r, err := keys.parse(issuer)
@@ -200,7 +186,7 @@ func newRemote(issuer string, keys RemoteKeys, logger *slog.Logger) (*remote, er
 		return nil, err
 	}
 	if r.configuredURL().IsZero() {
-		if r.documentURL, err = parseIssuerURL(issuer); err != nil {
+		if r.documentURL, err = r.issuerDocument(); err != nil {
 			return nil, err
 		}
 	}
@@ -254,39 +240,33 @@ func (r *remote) clientOptions(logger *slog.Logger) origin.Options {
 // parse checks the fields, and returns a remote of what they say alone.
 func (k RemoteKeys) parse(issuer string) (*remote, error) {
 	if k.DiscoveryURL != "" && k.JWKSURL != "" {
-		return nil, badField("Keys", "RemoteKeys.DiscoveryURL and RemoteKeys.JWKSURL are both set: a JWKSURL needs no document")
+		return nil, badField("Keys", "RemoteKeys.DiscoveryURL and RemoteKeys.JWKSURL are both set: "+
+			"a JWKSURL needs no document")
 	}
 	if k.MaxStale > 0 && k.MaxStale < minMaxStale {
 		return nil, badField("Keys", "RemoteKeys.MaxStale: %v is less than %v", k.MaxStale, minMaxStale)
 	}
-	documentURL, err := parseOptionalURL(k.DiscoveryURL)
+	documentURL, err := origin.ParseOptional(k.DiscoveryURL)
 	if err != nil {
 		return nil, badField("Keys", "RemoteKeys.DiscoveryURL: %w", err)
 	}
-	jwksURL, err := parseOptionalURL(k.JWKSURL)
+	jwksURL, err := origin.ParseOptional(k.JWKSURL)
 	if err != nil {
 		return nil, badField("Keys", "RemoteKeys.JWKSURL: %w", err)
 	}
 	return &remote{config: k, issuer: issuer, documentURL: documentURL, jwksURL: jwksURL}, nil
 }
 
-func parseOptionalURL(text string) (origin.URL, error) {
-	if text == "" {
-		return origin.URL{}, nil
-	}
-	return origin.Parse(text)
-}
-
-// parseIssuerURL returns where an issuer's document is (OpenID Connect Discovery
+// issuerDocument returns where the issuer's document is (OpenID Connect Discovery
 // 1.0, section 4.1).
-func parseIssuerURL(issuer string) (origin.URL, error) {
-	if _, err := origin.Parse(issuer); err != nil {
+func (r *remote) issuerDocument() (origin.URL, error) {
+	if _, err := origin.Parse(r.issuer); err != nil {
 		return origin.URL{}, badField("Issuer", "%w: an API server publishes no keys for such an issuer: "+
 			"set Keys to a KeyFile with its sa.pub", err)
 	}
-	if strings.ContainsAny(issuer, "?#") {
-		return origin.URL{}, badField("Issuer", "has a query or a fragment: an API server publishes no keys for such an issuer: "+
-			"set Keys to a KeyFile with its sa.pub")
+	if strings.ContainsAny(r.issuer, "?#") {
+		return origin.URL{}, badField("Issuer", "has a query or a fragment: an API server publishes no keys "+
+			"for such an issuer: set Keys to a KeyFile with its sa.pub")
 	}
-	return origin.Parse(strings.TrimSuffix(issuer, "/") + discoveryPath)
+	return origin.Parse(strings.TrimSuffix(r.issuer, "/") + discoveryPath)
 }

@@ -220,6 +220,29 @@ func TestMovedKeys(t *testing.T) {
 	})
 }
 
+// What people put into a bucket may begin with a byte order mark.
+func TestByteOrderMark(t *testing.T) {
+	const mark = "\xef\xbb\xbf"
+	cluster := kubejwttest.NewCluster(t)
+	server := newKeyServer(t, cluster)
+	server.answerWith(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, mark)
+		if r.URL.Path == keysPath {
+			w.Write(server.keys())
+			return
+		}
+		fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":%q}`, cluster.Config("x").Issuer, server.URL+keysPath)
+	})
+	for _, path := range []string{server.caFile, server.tokenFile} {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, path, append([]byte(mark), data...))
+	}
+	mustVerify(t, mustNew(t, server.config()), cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}}))
+}
+
 // Without credentials, a document may send us to another host, as public
 // issuers do.
 func TestForeignKeys(t *testing.T) {
@@ -591,6 +614,7 @@ func (s *keyServer) oddAnswers(t testing.TB, elsewhere, plain string) []oddAnswe
 		{"500", sendBody(http.StatusInternalServerError, secretText), "status 500"},
 		{"another issuer", s.document(`{"issuer":"https://another.example","jwks_uri":%q}`, s.URL+keysPath), "equal to the byte"},
 		{"issuer and a slash", s.document(`{"issuer":%q,"jwks_uri":%q}`, issuer+"/", s.URL+keysPath), "equal to the byte"},
+		{"a document in UTF-16", sendBody(http.StatusOK, "\xff\xfe{\x00}\x00"), "UTF-16"},
 		{"no issuer", s.document(`{"jwks_uri":%q}`, s.URL+keysPath), "no issuer"},
 		{"ISSUER", s.document(`{"ISSUER":%q,"jwks_uri":%q}`, issuer, s.URL+keysPath), "no issuer"},
 		{"issuer twice", s.document(`{"issuer":%q,"issuer":%q,"jwks_uri":%q}`, "https://another.example", issuer, s.URL+keysPath), "no discovery document"},

@@ -20,7 +20,7 @@ import (
 type snapshotFile struct {
 	path   string
 	issuer string // configured; "" if it is learnt, and then restored
-	url    string // configured: where the keys, or the document, come from
+	url    string // a digest of the configured URL: where the keys, or the document, come from
 	roots  func(context.Context) string
 	write  func(path string, data []byte) error // replaceFile, except in tests
 }
@@ -31,7 +31,7 @@ type snapshot struct {
 	Issuer       string        `json:"issuer"`
 	FormerIssuer string        `json:"formerIssuer"`
 	FormerSince  time.Time     `json:"formerSince"`
-	URL          string        `json:"url"`
+	URLSHA256    string        `json:"urlSHA256"` // a query may be a secret
 	RootsSHA256  string        `json:"rootsSHA256"`
 	FetchedAt    time.Time     `json:"fetchedAt"`
 	Keys         []snapshotKey `json:"keys"`
@@ -86,7 +86,7 @@ func (f *snapshotFile) read(ctx context.Context, now instant, maxStale time.Dura
 	switch {
 	case s.Issuer == "", f.issuer != "" && s.Issuer != f.issuer:
 		return nil, errors.New("it is of another issuer")
-	case s.URL != f.url:
+	case s.URLSHA256 != f.url:
 		return nil, errors.New("it is from another URL")
 	case s.RootsSHA256 != f.roots(ctx):
 		return nil, errors.New("its origin was judged by other roots")
@@ -137,7 +137,7 @@ func (f *snapshotFile) encode(state *cacheState) ([]byte, error) {
 		Issuer:       state.issuer,
 		FormerIssuer: state.former,
 		FormerSince:  state.formerSince.wall,
-		URL:          f.url,
+		URLSHA256:    f.url,
 		RootsSHA256:  state.roots,
 		FetchedAt:    state.fetchedAt.wall,
 	}

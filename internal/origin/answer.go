@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/kubejwt/kubejwt/internal/quote"
 )
@@ -62,4 +65,21 @@ func (a *Answer) decode(body *bufio.Reader) (io.Reader, error) {
 
 func isGzipError(err error) bool {
 	return errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader)
+}
+
+// MaxAge reads Cache-Control (RFC 9111, section 5.2.2.1): a day at most, and
+// negative if it does not say.
+func (a *Answer) MaxAge() time.Duration {
+	for directive := range strings.SplitSeq(strings.Join(a.Header.Values("Cache-Control"), ","), ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
+		if !strings.EqualFold(name, "max-age") {
+			continue
+		}
+		seconds, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 64)
+		if err != nil && !errors.Is(err, strconv.ErrRange) {
+			return -1
+		}
+		return time.Duration(min(seconds, uint64(24*time.Hour/time.Second))) * time.Second
+	}
+	return -1
 }

@@ -438,6 +438,29 @@ func TestCompressed(t *testing.T) {
 	}
 }
 
+func TestMaxAge(t *testing.T) {
+	const none = -1
+	for value, want := range map[string]time.Duration{
+		"":                             none,
+		"public":                       none,
+		"max-age=60":                   time.Minute,
+		"public, Max-Age=60":           time.Minute,
+		`max-age="60"`:                 time.Minute,
+		"max-age=0":                    0,
+		"s-maxage=60":                  none,
+		"max-age=-1":                   none,
+		"max-age=soon":                 none,
+		"max-age":                      none,
+		"max-age=86401":                24 * time.Hour,
+		"max-age=99999999999999999999": 24 * time.Hour,
+	} {
+		answer := &Answer{Header: http.Header{"Cache-Control": {value}}}
+		if got := answer.MaxAge(); got != want {
+			t.Errorf("%q: %v: want %v", value, got, want)
+		}
+	}
+}
+
 type closer struct {
 	io.Reader
 	done bool

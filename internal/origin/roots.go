@@ -9,6 +9,7 @@ import (
 
 	"github.com/kubejwt/kubejwt/internal/pemfile"
 	"github.com/kubejwt/kubejwt/internal/quote"
+	"github.com/kubejwt/kubejwt/internal/textfile"
 )
 
 const (
@@ -28,6 +29,10 @@ type roots struct {
 // lose a bundle. It refuses what AppendCertsFromPEM skips without a word: half a
 // bundle would lock the service out, or no roots at all would mean the system's.
 func parseRoots(data []byte) (*roots, error) {
+	data, err := textfile.Decode(data)
+	if err != nil {
+		return nil, err
+	}
 	blocks, err := pemfile.Blocks(data)
 	if err != nil {
 		return nil, err
@@ -65,6 +70,10 @@ func (r *roots) warn(logger *slog.Logger, path string) {
 
 // ParseBearer takes a token alone, in the characters that a header can hold.
 func ParseBearer(data []byte) (string, error) {
+	data, err := textfile.Decode(data)
+	if err != nil {
+		return "", err
+	}
 	token := strings.TrimSpace(string(data))
 	if token == "" {
 		return "", errors.New("no token in it")

@@ -32,6 +32,8 @@ func TestParseRoots(t *testing.T) {
 	}{
 		"one":                     {one, ""},
 		"two":                     {one + one, ""},
+		"a byte order mark":       {"\xef\xbb\xbf" + one, ""},
+		"UTF-16":                  {"\xff\xfe-\x00-\x00", "Out-File -Encoding ascii"},
 		"text around":             {"our CA\n" + one + "the end\n", ""},
 		"one in comments":         {"  # the old one: -----BEGIN CERTIFICATE-----\n" + one, ""},
 		"a block of another type": {one + "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", ""},

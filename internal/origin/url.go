@@ -47,6 +47,14 @@ func Parse(text string) (URL, error) {
 	return URL{url: u, origin: at}.normal(), nil
 }
 
+// ParseOptional is Parse, except that "" is the zero URL.
+func ParseOptional(text string) (URL, error) {
+	if text == "" {
+		return URL{}, nil
+	}
+	return Parse(text)
+}
+
 // ParseForeign judges a URL that somebody else named, who may mean harm: https
 // alone, and of bounded length. Errors quote it, less what may be a secret.
 func ParseForeign(text string) (URL, error) {
