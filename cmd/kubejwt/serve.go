@@ -162,6 +162,7 @@ type server struct {
 	metrics *metrics
 	guard   *guard
 	stops   *atomic.Bool // set when /readyz has to fail, because the end is near
+	started reading      // the policy file that it started with
 }
 
 // newServer judges the flags and the files that they name. It opens nothing that
@@ -181,7 +182,7 @@ func (f *serveFlags) newServer(p process, flags *flag.FlagSet) (*server, error) 
 	if err != nil {
 		return nil, err
 	}
-	rules, err := f.rules(flags)
+	rules, data, err := f.rules(flags)
 	if err != nil {
 		return nil, err
 	}
@@ -194,7 +195,7 @@ func (f *serveFlags) newServer(p process, flags *flag.FlagSet) (*server, error) 
 	guard := &guard{tokenHeader: http.CanonicalHeaderKey(f.tokenHeader), stops: stops, audit: audit, seconds: metrics.seconds}
 	guard.judge.Store(judge)
 	metrics.watch(&guard.judge)
-	return &server{f, logger, metrics, guard, stops}, nil
+	return &server{f, logger, metrics, guard, stops, reading{data: data, at: time.Now()}}, nil
 }
 
 func (f *serveFlags) logger(p process) (*slog.Logger, error) {
@@ -209,7 +210,7 @@ func (f *serveFlags) logger(p process) (*slog.Logger, error) {
 	}
 }
 
-// run answers until ctx ends or a listener fails.
+// run opens the listeners and answers until ctx ends or one of them fails.
 func (s *server) run(ctx context.Context) error {
 	endpoints, err := s.open()
 	defer func() {
@@ -220,6 +221,11 @@ func (s *server) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return s.serve(ctx, endpoints)
+}
+
+// serve answers at endpoints that are open.
+func (s *server) serve(ctx context.Context, endpoints []endpoint) error {
 	s.announce(endpoints)
 	background, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -15,16 +15,8 @@ import (
 
 const maxRulesFile = 1 << 20
 
-// readRules reads a policy file. Its errors name the line, the field and what
+// parseRules reads a policy file. Its errors name the line, the field and what
 // was expected.
-func readRules(path string) (rules, error) {
-	data, err := readFile(path, maxRulesFile+1)
-	if err != nil {
-		return rules{}, fmt.Errorf("-config: %w", err)
-	}
-	return parseRules(path, data)
-}
-
 func parseRules(path string, data []byte) (rules, error) {
 	if len(data) > maxRulesFile {
 		return rules{}, usagef("%s: it has more than %d bytes", path, maxRulesFile)

@@ -21,8 +21,7 @@ const (
 func (s *server) reload(ctx context.Context) {
 	ticks := time.NewTicker(reloadInterval)
 	defer ticks.Stop()
-	last := reading{at: time.Now()}
-	last.data, last.err = readFile(s.flags.configFile, maxRulesFile+1)
+	last := s.started
 	for {
 		select {
 		case <-ctx.Done():

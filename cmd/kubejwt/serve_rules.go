@@ -75,23 +75,33 @@ func (p *policies) Set(value string) error {
 	return nil
 }
 
-// rules are those of the policy file if there is one, and else of the flags.
-func (f *serveFlags) rules(flags *flag.FlagSet) (rules, error) {
+// rules are those of the policy file if there is one, and else of the flags. The
+// file's content is returned beside them, so that a later one is told from it.
+func (f *serveFlags) rules(flags *flag.FlagSet) (r rules, data []byte, err error) {
 	if f.configFile == "" {
-		return f.flagRules()
+		r, err = f.flagRules()
+		return r, nil, err
 	}
+	if err := f.refuseRuleFlags(flags); err != nil {
+		return rules{}, nil, err
+	}
+	if data, err = readFile(f.configFile, maxRulesFile+1); err != nil {
+		return rules{}, nil, fmt.Errorf("-config: %w", err)
+	}
+	r, err = parseRules(f.configFile, data)
+	return r, data, err
+}
+
+// refuseRuleFlags refuses flags that say what the policy file says.
+func (f *serveFlags) refuseRuleFlags(flags *flag.FlagSet) (err error) {
 	taken := flag.NewFlagSet("", flag.ContinueOnError)
 	new(serveFlags).defineRules(taken)
-	var err error
 	flags.Visit(func(given *flag.Flag) {
 		if taken.Lookup(given.Name) != nil {
 			err = usagef("-config and -%s: the file says that: give one of them", given.Name)
 		}
 	})
-	if err != nil {
-		return rules{}, err
-	}
-	return readRules(f.configFile)
+	return err
 }
 
 func (f *serveFlags) flagRules() (rules, error) {

@@ -1,0 +1,446 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/kubejwt/kubejwt/kubejwttest"
+)
+
+// lockedBuffer is a log that is read while it is written.
+type lockedBuffer struct {
+	mu   sync.Mutex // guards the rest
+	text bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// mustSayWithin waits until the log says it.
+func (b *lockedBuffer) mustSayWithin(t *testing.T, limit time.Duration, text string) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !strings.Contains(b.String(), text); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the log does not say %q after %v:\n%s", text, limit, b.String())
+		}
+	}
+}
+
+// running is serve in this process.
+type running struct {
+	*server
+	endpoints map[string]string // by kind: auth, grpc, admin
+	log       *lockedBuffer
+	stop      context.CancelFunc
+	ended     chan error
+}
+
+// startServer runs serve as runServe does, with listeners of its own choice
+// unless args choose.
+func startServer(t *testing.T, args ...string) *running {
+	t.Helper()
+	r := &running{log: new(lockedBuffer), ended: make(chan error, 1), endpoints: make(map[string]string)}
+	args = append([]string{"-listen", "127.0.0.1:0", "-admin-listen", "127.0.0.1:0"}, args...)
+	var err error
+	if r.server, err = tryServer(process{stdout: io.Discard, stderr: r.log}, args...); err != nil {
+		t.Fatal(err)
+	}
+	endpoints, err := r.server.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range endpoints {
+		switch e.server.(type) {
+		case tolerantServer:
+			r.endpoints["auth"] = e.url
+		case *http.Server:
+			r.endpoints["admin"] = e.url
+		default:
+			r.endpoints["grpc"] = e.url
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	r.stop = cancel
+	go func() { r.ended <- r.server.serve(ctx, endpoints) }()
+	t.Cleanup(cancel)
+	return r
+}
+
+func status(t *testing.T, client *http.Client, url, token string) int {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return 0
+	}
+	defer response.Body.Close()
+	io.Copy(io.Discard, response.Body)
+	return response.StatusCode
+}
+
+// over is a client that connects to a socket whatever the URL says.
+func over(socket string) *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}}
+}
+
+func TestServeUnixSocket(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	socket := filepath.Join(t.TempDir(), "s")
+	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	left.SetUnlinkOnClose(false)
+	left.Close() // as a process that was killed leaves it
+	flags := append(clusterFlags(cluster), "-policy", "data-store=shop/api")
+	s := startServer(t, append(flags, "-listen", "unix:"+socket, "-socket-mode", "0600")...)
+	if got := status(t, over(socket), "http://unix/auth/data-store", cluster.Mint(caller)); got != http.StatusOK {
+		t.Errorf("status %d: want 200", got)
+	}
+	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v: want mode 0600", info, err)
+	}
+
+	for says, address := range map[string]string{
+		"another process listens here": "unix:" + socket,
+		"which is no socket":           "unix:" + writeFile(t, ""),
+		"no such file":                 "unix:/nonexistent/s",
+	} {
+		other, err := tryServer(process{stderr: io.Discard}, append(flags, "-listen", address, "-admin-listen", "off")...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := other.open(); err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "-listen") {
+			t.Errorf("%s: %v: want -listen and %q", address, err, says)
+		}
+	}
+	s.stop()
+	if err := <-s.ended; err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(socket); !os.IsNotExist(err) {
+		t.Errorf("after the end: %v: want no socket", err)
+	}
+}
+
+func TestServeListenUsage(t *testing.T) {
+	for says, args := range map[string][]string{
+		`-listen "unix:": want unix: and a path`:           {"-listen", "unix:"},
+		`-grpc-listen "x": want an address`:                {"-grpc-listen", "x"},
+		`-socket-mode "rw": want an octal`:                 {"-socket-mode", "rw"},
+		`-socket-mode "1777": want an octal`:               {"-socket-mode", "1777"},
+		`-tls-cert and -tls-key go together`:               {"-tls-cert", "a"},
+		`-client-ca-file needs -tls-cert`:                  {"-client-ca-file", "a"},
+		`-listen "off": want an address`:                   {"-listen", "off"},
+		`-access-log "some": want all, refused or none`:    {"-access-log", "some"},
+		`-config and -policy: the file says that`:          {"-config", "a", "-policy", "a=a/b"},
+		`-config and -audience: the file says that`:        {"-config", "a", "-audience", "a"},
+		`-config: open /nonexistent: no such file or dire`: {"-config", "/nonexistent"},
+	} {
+		kubejwtWith(t, "", append([]string{"serve"}, args...)...).mustSay(t, map[bool]int{true: exitRefused, false: exitUsage}[strings.Contains(says, "/nonexistent")], says)
+	}
+}
+
+// issued is a certificate of a CA of its own.
+type issued struct{ ca, cert, key string } // PEM
+
+func issue(t *testing.T, name string) issued {
+	t.Helper()
+	key := func() *ecdsa.PrivateKey {
+		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	caKey, leafKey := key(), key()
+	template := func(serial int64, isCA bool) *x509.Certificate {
+		return &x509.Certificate{
+			SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(time.Hour), IsCA: isCA, BasicConstraintsValid: true,
+			DNSNames: []string{name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		}
+	}
+	sign := func(of *x509.Certificate, public *ecdsa.PrivateKey) []byte {
+		der, err := x509.CreateCertificate(rand.Reader, of, template(1, true), &public.PublicKey, caKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(leafKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return issued{
+		ca:   pemOf(sign(template(1, true), caKey)),
+		cert: pemOf(sign(template(2, false), leafKey)),
+		key:  string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
+	}
+}
+
+func (i issued) client(t *testing.T, shows *issued) *tls.Config {
+	t.Helper()
+	config := &tls.Config{RootCAs: x509.NewCertPool()}
+	config.RootCAs.AppendCertsFromPEM([]byte(i.ca))
+	if shows != nil {
+		pair, err := tls.X509KeyPair([]byte(shows.cert), []byte(shows.key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return config
+}
+
+func httpsClient(config *tls.Config, http2 bool) *http.Client {
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: http2, DisableKeepAlives: true}}
+}
+
+// TLS over HTTP/1.1, HTTP/2 and gRPC; certificate, key and client CA are read
+// again when they change, and a half-changed pair does no harm.
+func TestServeTLS(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	first, second, proxy, stranger := issue(t, "first"), issue(t, "second"), issue(t, "proxy"), issue(t, "stranger")
+	cert, key, ca := writeFile(t, first.cert), writeFile(t, first.key), writeFile(t, proxy.ca)
+	s := startServer(t, append(clusterFlags(cluster), "-policy", "data-store=shop/api", "-grpc-listen", "127.0.0.1:0",
+		"-tls-cert", cert, "-tls-key", key, "-client-ca-file", ca)...)
+	url, token := s.endpoints["auth"]+"/auth/data-store", cluster.Mint(caller)
+	if !strings.HasPrefix(url, "https://") {
+		t.Fatalf("the URL is %s", url)
+	}
+	for _, http2 := range []bool{false, true} {
+		if got := status(t, httpsClient(first.client(t, &proxy), http2), url, token); got != http.StatusOK {
+			t.Errorf("HTTP/2 %v: status %d: want 200", http2, got)
+		}
+		for name, config := range map[string]*tls.Config{
+			"no certificate":  first.client(t, nil),
+			"a stranger's":    first.client(t, &stranger),
+			"another root CA": second.client(t, &proxy),
+		} {
+			if got := status(t, httpsClient(config, http2), url, token); got != 0 {
+				t.Errorf("HTTP/2 %v, %s: status %d: want no answer", http2, name, got)
+			}
+		}
+	}
+	conn, err := grpc.NewClient(strings.TrimPrefix(s.endpoints["grpc"], "grpc://"), grpc.WithTransportCredentials(credentials.NewTLS(first.client(t, &proxy))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if response := askOverGRPC(t, authv3.NewAuthorizationClient(conn), envoyAsks("data-store", map[string]string{"authorization": "Bearer " + token})); response.GetOkResponse() == nil {
+		t.Errorf("gRPC: %v: want OK", response)
+	}
+
+	writeTo(t, cert, second.cert)
+	// With the certificate alone the old pair serves, and the log says why.
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(s.log.String(), "don't fit"); {
+		if got := status(t, httpsClient(first.client(t, &proxy), true), url, token); got != http.StatusOK || time.Now().After(deadline) {
+			t.Fatalf("with a pair that doesn't fit: status %d: want 200 by the last one, and a line in the log", got)
+		}
+	}
+	writeTo(t, key, second.key)
+	writeTo(t, ca, stranger.ca)
+	changed := func() bool {
+		return status(t, httpsClient(second.client(t, &stranger), true), url, token) == http.StatusOK
+	}
+	for deadline := time.Now().Add(10 * time.Second); !changed(); {
+		if time.Now().After(deadline) {
+			t.Fatal("the new files are not in use after 10 s")
+		}
+	}
+	if got := status(t, httpsClient(second.client(t, &proxy), true), url, token); got != 0 {
+		t.Errorf("the former CA's client: status %d: want no answer", got)
+	}
+}
+
+func TestServeTLSFiles(t *testing.T) {
+	a, b := issue(t, "a"), issue(t, "b")
+	good := func() (string, string) { return writeFile(t, a.cert), writeFile(t, a.key) }
+	cert, key := good()
+	for says, files := range map[string]tlsFiles{
+		"-tls-cert, -tls-key: /nonexistent":       {"/nonexistent", key, ""},
+		"-tls-cert, -tls-key: tls: private key d": {cert, writeFile(t, b.key), ""},
+		"-client-ca-file: ":                       {cert, key, writeFile(t, "")},
+		"block 1: want a certificate":             {cert, key, key},
+	} {
+		if _, err := files.config(slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%v: want %q", err, says)
+		}
+	}
+}
+
+// HTTP/2 in the clear, as Envoy and Traefik speak it to a sidecar.
+func TestServeH2C(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	s := startServer(t, append(clusterFlags(cluster), "-policy", "data-store=shop/api")...)
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	client := &http.Client{Transport: &http.Transport{Protocols: protocols}}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.endpoints["auth"]+"/auth/data-store/a%20b", strings.NewReader("the body"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+cluster.Mint(caller))
+	for range 3 {
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusOK || response.ProtoMajor != 2 {
+			t.Errorf("%s over %s: want 200 over HTTP/2", response.Status, response.Proto)
+		}
+	}
+}
+
+// What Envoy appends to the path may be anything, and connections are kept.
+func TestServeStrayPercent(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	s := startServer(t, append(clusterFlags(cluster), "-policy", "data-store=shop/api", "-policy", "admin=ops/*")...)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.endpoints["auth"], "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	answers := bufio.NewReader(conn)
+	token := cluster.Mint(caller)
+	for _, test := range []struct {
+		target string
+		want   int
+	}{
+		{"/auth/data-store/100%", 200},
+		{"/auth/data-store/%zz/%", 200},
+		{"/auth/data-store/a%2fb?c=%zz", 200},
+		{"/auth/admin/%", 403},
+		{"/auth/admin/%2e%2e/data-store", 403},
+		{"/auth/data-store%2fadmin", 404},
+		{"/x%41/auth/data-store/", 404},
+		{"/auth/data-store", 200},
+	} {
+		// A % elsewhere is nobody's business.
+		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\nX-Percent: /auth/data-store/%%zz\r\nAuthorization: Bearer %s\r\n\r\n", test.target, token)
+		response, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", test.target, err)
+		}
+		io.Copy(io.Discard, response.Body)
+		if response.StatusCode != test.want {
+			t.Errorf("%s: status %d: want %d", test.target, response.StatusCode, test.want)
+		}
+	}
+}
+
+// The bytes are mended alike however they are cut, and nothing else changes.
+func TestTolerantConn(t *testing.T) {
+	const in = "GET /auth/a/%zz?q=% HTTP/1.1\r\nX: /auth/a/%\r\n\r\n" +
+		"GET /auth/a%/b HTTP/1.1\n\n" +
+		"GET /other/a/% HTTP/1.1\r\nA: b\r\n\r\n" +
+		"PUT /auth/a/b/% HTTP/1.1\r\n\r\n" +
+		"PRI * HTTP/2.0\r\n\r\nGET /auth/a/% HTTP/1.1\r\n\r\n"
+	const want = "GET /auth/a/_zz?q=_ HTTP/1.1\r\nX: /auth/a/%\r\n\r\n" +
+		"GET /auth/a%/b HTTP/1.1\n\n" +
+		"GET /other/a/% HTTP/1.1\r\nA: b\r\n\r\n" +
+		"PUT /auth/a/b/_ HTTP/1.1\r\n\r\n" +
+		"PRI * HTTP/2.0\r\n\r\nGET /auth/a/% HTTP/1.1\r\n\r\n"
+	for size := 1; size <= len(in); size++ {
+		c, got := new(tolerantConn), []byte(in)
+		for rest := got; len(rest) > 0; rest = rest[min(size, len(rest)):] {
+			c.mend(rest[:min(size, len(rest))])
+		}
+		if string(got) != want {
+			t.Fatalf("in pieces of %d:\n%q\nwant\n%q", size, got, want)
+		}
+	}
+}
+
+// Who stops answering is found out before: /readyz fails at once, the others are
+// served until the delay is over.
+func TestServeShutdownDelay(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	s := startServer(t, append(clusterFlags(cluster), "-policy", "data-store=shop/api", "-shutdown-delay", "1s", "-grpc-listen", "127.0.0.1:0")...)
+	token := cluster.Mint(caller)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	ready, auth := s.endpoints["admin"]+"/readyz", s.endpoints["auth"]
+	if got := status(t, client, ready, ""); got != http.StatusOK {
+		t.Fatalf("/readyz: status %d: want 200", got)
+	}
+	began := time.Now()
+	s.stop()
+	for status(t, client, ready, "") != http.StatusServiceUnavailable && time.Since(began) < 10*time.Second {
+	}
+	if failedAfter := time.Since(began); failedAfter > 900*time.Millisecond {
+		t.Errorf("/readyz failed after %v", failedAfter)
+	}
+	for target, want := range map[string]int{"/auth/data-store": 200, "/readyz": 503, "/healthz": 200} {
+		if got := status(t, client, auth+target, token); got != want {
+			t.Errorf("while it stops, %s: status %d: want %d", target, got, want)
+		}
+	}
+	if err := <-s.ended; err != nil || time.Since(began) < time.Second {
+		t.Errorf("it ended after %v: %v: want a second at least, and no error", time.Since(began), err)
+	}
+}
+
+// An admin listener that others can reach is warned of, unless it is meant.
+func TestServeAdminWarning(t *testing.T) {
+	flags := append(clusterFlags(kubejwttest.NewCluster(t)), "-policy", "a=a/b")
+	for _, test := range []struct {
+		args []string
+		want bool
+	}{
+		{[]string{"-admin-listen", "127.0.0.1:0"}, false},
+		{[]string{"-admin-listen", "[::1]:0"}, false},
+		{[]string{"-admin-listen", "0.0.0.0:0"}, true},
+		{[]string{"-admin-listen", ":0"}, true},
+		{[]string{"-admin-listen", "0.0.0.0:0", "-admin-remote"}, false},
+		{[]string{"-admin-listen", "unix:" + filepath.Join(t.TempDir(), "s")}, false},
+	} {
+		s := startServer(t, append(flags, test.args...)...)
+		s.stop()
+		<-s.ended
+		if got := strings.Contains(s.log.String(), "can be reached from other machines"); got != test.want {
+			t.Errorf("%q: warned %v: want %v\n%s", test.args, got, test.want, s.log.String())
+		}
+	}
+}
