@@ -14,6 +14,7 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 
+	"github.com/kubejwt/kubejwt/internal/keypolicy"
 	"github.com/kubejwt/kubejwt/internal/keyset"
 	"github.com/kubejwt/kubejwt/internal/origin"
 	"github.com/kubejwt/kubejwt/internal/quote"
@@ -78,7 +79,7 @@ func (r *remote) document(ctx context.Context, cause fetchCause) (keysURL origin
 	keysURL, issuer, err = r.parseDocument(body)
 	if err == nil && ctx.Err() != nil {
 		// Given up on: a later fetch may have read a newer document.
-		err = fmt.Errorf("no answer within %v", fetchTimeout)
+		err = fmt.Errorf("no answer within %v", keypolicy.FetchTimeout)
 	}
 	if err != nil {
 		return origin.URL{}, "", fmt.Errorf("GET %s: %w", r.documentURL, err)
@@ -243,8 +244,8 @@ func (k RemoteKeys) parse(issuer string) (*remote, error) {
 		return nil, badField("Keys", "RemoteKeys.DiscoveryURL and RemoteKeys.JWKSURL are both set: "+
 			"a JWKSURL needs no document")
 	}
-	if k.MaxStale > 0 && k.MaxStale < minMaxStale {
-		return nil, badField("Keys", "RemoteKeys.MaxStale: %v is less than %v", k.MaxStale, minMaxStale)
+	if k.MaxStale > 0 && k.MaxStale < keypolicy.MinMaxStale {
+		return nil, badField("Keys", "RemoteKeys.MaxStale: %v is less than %v", k.MaxStale, keypolicy.MinMaxStale)
 	}
 	documentURL, err := origin.ParseOptional(k.DiscoveryURL)
 	if err != nil {

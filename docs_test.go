@@ -112,7 +112,7 @@ func TestRooms(t *testing.T) {
 		}
 		return strings.Fields(string(out))
 	}
-	for _, room := range []string{"strictjson", "jws", "reread", "safelog", "tokencache"} {
+	for _, room := range []string{"strictjson", "jws", "keypolicy", "reread", "safelog", "tokencache"} {
 		for _, imported := range imports("./internal/" + room) {
 			if imported == module {
 				t.Errorf("internal/%s imports the root", room)

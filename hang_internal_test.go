@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kubejwt/kubejwt/internal/keypolicy"
 	"github.com/kubejwt/kubejwt/internal/keyset"
 	"github.com/kubejwt/kubejwt/internal/reread"
 )
@@ -94,7 +95,7 @@ func TestKeyFileOnADiskThatHangs(t *testing.T) {
 				}
 				return keyset.Parse(data)
 			}, slog.New(slog.DiscardHandler))
-			return &fileKeys{file: file, now: realClock}, nil
+			return &fileKeys{file: file, now: keypolicy.Now}, nil
 		})
 		s.lifetime = 48 * time.Hour
 		s.verifier.members[0].cluster.config.MaxLifetime = -1
@@ -160,7 +161,7 @@ func TestContextEndsTheWaitForAKeyFile(t *testing.T) {
 				<-release
 				return keyset.Parse(data)
 			}, slog.New(slog.DiscardHandler))
-			return &fileKeys{file: file, now: realClock}, nil
+			return &fileKeys{file: file, now: keypolicy.Now}, nil
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), own)
 		defer cancel()

@@ -6,56 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/kubejwt/kubejwt/internal/keypolicy"
 	"github.com/kubejwt/kubejwt/internal/keyset"
 	"github.com/kubejwt/kubejwt/internal/quote"
 )
-
-// The key policy in numbers. The package documentation tells it in words.
-const (
-	minLife     = 5 * time.Minute // an external signer's max-age counts down to 0
-	maxLife     = time.Hour
-	defaultLife = 15 * time.Minute // without a max-age
-
-	fetchTimeout  = 10 * time.Second // a fetch in all, and so a caller's wait
-	shortPatience = 3 * time.Second  // of a caller, where the last fetch failed and the keys at hand will do
-	snapshotWait  = time.Second      // for a disk that hangs under the snapshot
-
-	minBackoff     = time.Second // grows threefold with each failure: twofold asks 40 % more of an origin that is down
-	maxBackoff     = 5 * time.Minute
-	maxBackoffCold = 30 * time.Second // while there are no keys to serve with
-	maxRetryAfter  = 10 * time.Minute
-	failureCounts  = maxRetryAfter + time.Minute // the longest pause, and the attempt that ends it
-
-	minUnknownKidGap = 10 * time.Second // grows twofold while fetches for unknown kids bring nothing
-	maxUnknownKidGap = time.Minute
-	maxStretch       = 0.5 // by this part of itself a gap is lengthened at most
-
-	defaultMaxStale = 24 * time.Hour
-	minMaxStale     = 5 * time.Minute
-
-	formerIssuerLife = 24 * time.Hour // of a learnt issuer after it has changed
-)
-
-// instant is one moment on two clocks: one that never goes back and may stand
-// still while the machine sleeps, and one that can be set.
-type instant struct{ mono, wall time.Time }
-
-func realClock() instant {
-	now := time.Now()
-	return instant{mono: now, wall: now.Round(0)}
-}
-
-// since is the larger of what the two clocks say has passed, so that setting a
-// clock back never makes keys younger.
-func (i instant) since(earlier instant) time.Duration {
-	return max(i.mono.Sub(earlier.mono), i.wall.Sub(earlier.wall))
-}
 
 // fetchCause is what a fetch is for. All but a plain refresh look again at
 // where the keys are.
@@ -88,11 +47,12 @@ func (e *retryAfterError) Unwrap() error { return e.error }
 // starts a goroutine for each fetch and has none otherwise.
 type jwksCache struct {
 	fetch    func(context.Context, fetchCause) (fetched, error)
-	now      func() instant
-	maxStale time.Duration       // negative: for ever
-	snapshot *snapshotFile       // nil: none
-	learnt   func(issuer string) // told when the document names another issuer
+	now      func() keypolicy.Instant
+	maxStale time.Duration // negative: for ever
+	snapshot *snapshotFile // nil: none
 	logger   *slog.Logger
+
+	onIssuerChange func(issuer string) // told when the discovery document names another issuer
 
 	// state is what is known; nil until the first use. A stored state does
 	// not change: readers need no lock.
@@ -111,62 +71,43 @@ type jwksCache struct {
 
 // cacheState is what the cache knows between two fetches.
 type cacheState struct {
-	keys      *keyset.Set // nil: none yet
-	roots     string      // a digest of the roots that their origin was judged by
-	fetchedAt instant
-	life      time.Duration // for how long keys may serve before a caller waits for new ones
-	refresh   time.Duration // the age from which they are refreshed in the background
+	keys       *keyset.Set // nil: none yet
+	roots      string      // a digest of the roots that their origin was judged by
+	fetchedAt  keypolicy.Instant
+	life       time.Duration // how long keys serve before a caller waits for new ones
+	refreshAge time.Duration // from which they are refreshed in the background
 
 	issuer      string // as last read in a discovery document; "" if none was
 	former      string // the one before it
-	formerSince instant
+	formerSince keypolicy.Instant
 
-	failed   int           // attempts in a row that failed, since the last that did not
-	failedAt instant       // the last of them
-	backoff  time.Duration // from failedAt to the next attempt
-	err      error         // of the last attempt; nil if it succeeded
+	failed   int               // attempts in a row that failed, since the last that did not
+	failedAt keypolicy.Instant // the last of them
+	backoff  time.Duration     // from failedAt to the next attempt
+	err      error             // of the last attempt; nil if it succeeded
 
-	unknownKid unknownKid
+	unknownKid keypolicy.UnknownKid
 }
 
-// unknownKid is what bounds the fetches for unknown kids.
-type unknownKid struct {
-	at  instant       // the end of the last successful fetch for one
-	gap time.Duration // from then to the next, before it is lengthened; 0: there was none
-
-	// stretch lengthens each gap by this part of itself. It is drawn at random
-	// when the gaps begin anew and holds for all of them: verifiers that a flood
-	// has reached at one moment drift apart more evenly than with a draw each.
-	stretch float64
-
-	// retryPending is set after such a fetch has failed. The success that makes
-	// it good counts as one of them, or an origin that answers every other time
-	// would be asked without a gap.
-	retryPending bool
+// fresh reports whether s serves as it is: "It is refreshed in the background
+// after 70 to 90 % of that".
+func (s *cacheState) fresh(now keypolicy.Instant) bool {
+	return s.keys != nil && s.err == nil && now.Since(s.fetchedAt) < s.refreshAge
 }
 
-// wait is how long to leave the origin alone before the next fetch.
-func (u unknownKid) wait(now instant) time.Duration {
-	return u.gap + time.Duration(float64(u.gap)*u.stretch) - now.since(u.at)
+// withinLife reports whether s serves while it is brought up to date: "A set
+// serves for as long as its max-age says".
+func (s *cacheState) withinLife(now keypolicy.Instant) bool {
+	return s.keys != nil && now.Since(s.fetchedAt) < s.life
 }
 
-// afterSuccess is what bounds the next fetch for an unknown kid after this one.
-func (u unknownKid) afterSuccess(now instant) unknownKid {
-	if u.gap == 0 {
-		u.stretch = rand.Float64() * maxStretch
-	}
-	u.gap = min(max(minUnknownKidGap, 2*u.gap), maxUnknownKidGap)
-	u.at = now
-	u.retryPending = false
-	return u
-}
-
-// afterChange lets the gaps begin anew, where there are any.
-func (u unknownKid) afterChange() unknownKid {
-	if u.gap > 0 {
-		u.gap, u.stretch = minUnknownKidGap, rand.Float64()*maxStretch
-	}
-	return u
+// originDown reports whether the last attempt failed, recently enough to say that
+// the origin is out of reach now: "While the origin is out of reach, the keys at
+// hand serve at once … a failure counts for eleven minutes". Without that bound
+// an idle service would honour a withdrawn key on the word of a failure long
+// past.
+func (s *cacheState) originDown(now keypolicy.Instant) bool {
+	return s.err != nil && now.Since(s.failedAt) < keypolicy.RecentFailure
 }
 
 // flight is a fetch under way.
@@ -184,18 +125,18 @@ func (c *jwksCache) current(ctx context.Context) (_ keysAtHand, waited bool, _ e
 		return keysAtHand{}, true, &keysUnavailable{cause: err}
 	}
 	now := c.now()
-	switch age := now.since(s.fetchedAt); {
-	case s.keys != nil && s.err == nil && age < s.refresh:
+	switch {
+	case s.fresh(now):
 		return c.keysAtHand(s, now), false, nil
-	case s.keys != nil && age < s.life, c.trusted(s, now) && s.failedLately(now):
+	case s.withinLife(now), c.trusted(s, now) && s.originDown(now):
 		if c.retryIn(s, now) == 0 { // spares a lock
-			c.start(now)
+			c.joinFetch(now)
 		}
 		return c.keysAtHand(s, now), false, nil
 	default:
-		if f := c.start(now); f != nil {
+		if f := c.joinFetch(now); f != nil {
 			waited = true
-			if err := f.wait(ctx, c.patience(s, now)); err != nil {
+			if err := f.wait(ctx, c.waitLimit(s, now)); err != nil {
 				return keysAtHand{}, waited, c.unavailable(err)
 			}
 		}
@@ -210,7 +151,7 @@ func (c *jwksCache) current(ctx context.Context) (_ keysAtHand, waited bool, _ e
 // refresh joins the fetch under way, or starts one for an unknown kid if that is
 // allowed, and waits for it. Nobody waits for a turn.
 func (c *jwksCache) refresh(ctx context.Context, seen keysAtHand) (waited bool, err error) {
-	f := c.startOnDemand(c.now(), seen)
+	f := c.joinFetchForUnknownKid(c.now(), seen)
 	if f == nil {
 		return false, nil
 	}
@@ -250,20 +191,13 @@ func (c *jwksCache) holds(id string, fingerprint [sha256.Size]byte) bool {
 }
 
 // trusted reports whether s has keys that are not too old to be used at all.
-func (c *jwksCache) trusted(s *cacheState, now instant) bool {
-	return s.keys != nil && (c.maxStale < 0 || now.since(s.fetchedAt) < c.maxStale)
+func (c *jwksCache) trusted(s *cacheState, now keypolicy.Instant) bool {
+	return s.keys != nil && (c.maxStale < 0 || now.Since(s.fetchedAt) < c.maxStale)
 }
 
-// failedLately reports whether the last attempt failed, recently enough to say
-// that the origin is out of reach now. Without it, an idle service would honour
-// a withdrawn key on the word of a failure long past.
-func (s *cacheState) failedLately(now instant) bool {
-	return s.err != nil && now.since(s.failedAt) < failureCounts
-}
-
-func (c *jwksCache) keysAtHand(s *cacheState, now instant) keysAtHand {
+func (c *jwksCache) keysAtHand(s *cacheState, now keypolicy.Instant) keysAtHand {
 	k := keysAtHand{Set: s.keys, issuer: s.issuer}
-	if s.former != "" && now.since(s.formerSince) < formerIssuerLife {
+	if s.former != "" && now.Since(s.formerSince) < keypolicy.FormerIssuerLife {
 		k.formerIssuer = s.former
 	}
 	return k
@@ -280,15 +214,15 @@ func (c *jwksCache) unavailable(cause error) error {
 
 // retryIn is how long to wait before the next attempt after a failure: never
 // long without keys to serve with, even if there were some when it failed.
-func (c *jwksCache) retryIn(s *cacheState, now instant) time.Duration {
+func (c *jwksCache) retryIn(s *cacheState, now keypolicy.Instant) time.Duration {
 	if s.err == nil {
 		return 0
 	}
 	backoff := s.backoff
 	if !c.trusted(s, now) {
-		backoff = min(backoff, maxBackoffCold)
+		backoff = min(backoff, keypolicy.MaxColdBackoff)
 	}
-	return max(0, backoff-now.since(s.failedAt))
+	return max(0, backoff-now.Since(s.failedAt))
 }
 
 // load returns the state, at the first use with what the snapshot holds. The
@@ -310,36 +244,53 @@ func (c *jwksCache) load(ctx context.Context) (*cacheState, error) {
 }
 
 // startLoading starts to read the snapshot if nobody has, and returns a channel
-// that is closed when the state is known: from a disk that hangs it is empty.
+// that is closed when the state is known. A file system that hangs is waited for
+// for SnapshotWait: then the state is empty.
 func (c *jwksCache) startLoading() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.loading != nil {
 		return c.loading
 	}
-	done := make(chan struct{})
-	c.loading = done
-	ctx, cancel := context.WithTimeout(context.Background(), snapshotWait)
-	begin := func(s *cacheState, err error) {
-		if c.state.CompareAndSwap(nil, s) {
-			close(done)
-			c.snapshot.report(s, err, c.logger)
-		}
-	}
-	giveUp := time.AfterFunc(snapshotWait, func() {
-		begin(new(cacheState), fmt.Errorf("the file system has not answered for %v", snapshotWait))
+	c.loading = make(chan struct{})
+	giveUp := time.AfterFunc(keypolicy.SnapshotWait, func() {
+		c.restore(new(cacheState), fmt.Errorf("the file system has not answered for %v", keypolicy.SnapshotWait))
 	})
 	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), keypolicy.FetchTimeout)
 		defer cancel()
-		defer giveUp.Stop()
-		begin(c.snapshot.load(ctx, c.now(), c.maxStale))
+		restored, err := c.snapshot.load(ctx, c.now(), c.maxStale)
+		giveUp.Stop()
+		c.restore(restored, err)
 	}()
-	return done
+	return c.loading
 }
 
-// start joins the fetch under way, or starts one if the last failure is long
+// restore begins with what the snapshot held. If that comes late, it is still
+// better than no keys.
+func (c *jwksCache) restore(restored *cacheState, err error) {
+	c.mu.Lock()
+	last := c.state.Load()
+	switch {
+	case last == nil:
+		c.state.Store(restored)
+		close(c.loading)
+	case last.keys == nil && restored.keys != nil:
+		next := *last
+		next.keys, next.fetchedAt = restored.keys, restored.fetchedAt
+		next.issuer, next.former, next.formerSince = restored.issuer, restored.former, restored.formerSince
+		c.state.Store(&next)
+	default:
+		c.mu.Unlock()
+		return
+	}
+	c.mu.Unlock()
+	c.snapshot.report(restored, err, c.logger)
+}
+
+// joinFetch joins the fetch under way, or starts one if the last failure is long
 // enough ago, and otherwise returns nil.
-func (c *jwksCache) start(now instant) *flight {
+func (c *jwksCache) joinFetch(now keypolicy.Instant) *flight {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.state.Load()
@@ -348,19 +299,19 @@ func (c *jwksCache) start(now instant) *flight {
 		return c.flight
 	case c.retryIn(s, now) > 0:
 		return nil
-	case s.keys != nil && s.err == nil && now.since(s.fetchedAt) < s.refresh:
+	case s.fresh(now):
 		return nil // another caller's fetch ended since this one looked
 	case s.err != nil:
-		return c.takeOff(causeRetry)
+		return c.startFetch(causeRetry)
 	case s.keys == nil:
-		return c.takeOff(causeFirst)
+		return c.startFetch(causeFirst)
 	default:
-		return c.takeOff(causeRefresh)
+		return c.startFetch(causeRefresh)
 	}
 }
 
-// startOnDemand is start for a kid that is unknown in what was seen.
-func (c *jwksCache) startOnDemand(now instant, seen keysAtHand) *flight {
+// joinFetchForUnknownKid is joinFetch for a kid that is unknown in what was seen.
+func (c *jwksCache) joinFetchForUnknownKid(now keypolicy.Instant, seen keysAtHand) *flight {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.state.Load()
@@ -371,38 +322,38 @@ func (c *jwksCache) startOnDemand(now instant, seen keysAtHand) *flight {
 		return nil // a fetch has ended since this one looked, and may have brought the key
 	case c.retryIn(s, now) > 0:
 		return nil
-	case s.unknownKid.wait(now) > 0:
+	case s.unknownKid.Wait(now) > 0:
 		c.throttled.Add(1)
 		return nil
 	default:
 		c.onDemand.Add(1)
-		return c.takeOff(causeOnDemand)
+		return c.startFetch(causeOnDemand)
 	}
 }
 
-// takeOff starts a fetch on a context of its own: no caller's cancelling ends
+// startFetch starts a fetch on a context of its own: no caller's cancelling ends
 // it for the others. The caller holds c.mu.
-func (c *jwksCache) takeOff(cause fetchCause) *flight {
+func (c *jwksCache) startFetch(cause fetchCause) *flight {
 	f := &flight{cause: cause, done: make(chan struct{})}
 	c.flight = f
-	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), keypolicy.FetchTimeout)
 	// The fetch may run through a RoundTripper that ignores its context.
-	giveUp := time.AfterFunc(fetchTimeout, func() {
-		c.land(f, fetched{}, fmt.Errorf("no answer within %v", fetchTimeout))
+	giveUp := time.AfterFunc(keypolicy.FetchTimeout, func() {
+		c.finishFetch(f, fetched{}, fmt.Errorf("no answer within %v", keypolicy.FetchTimeout))
 	})
 	go func() {
 		defer cancel()
 		defer giveUp.Stop()
-		// Without effect but after a runtime.Goexit in a RoundTripper.
-		defer c.land(f, fetched{}, errors.New("the fetch ended without an answer"))
-		got, err := c.call(ctx, cause)
-		c.land(f, got, err)
+		// Of effect only after a runtime.Goexit in a RoundTripper.
+		defer c.finishFetch(f, fetched{}, errors.New("the fetch ended without an answer"))
+		got, err := c.fetchSafely(ctx, cause)
+		c.finishFetch(f, got, err)
 	}()
 	return f
 }
 
-// call contains a panic, which may come out of the caller's own Transport.
-func (c *jwksCache) call(ctx context.Context, cause fetchCause) (got fetched, err error) {
+// fetchSafely contains a panic, which may come out of the caller's own Transport.
+func (c *jwksCache) fetchSafely(ctx context.Context, cause fetchCause) (got fetched, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("fetching panicked with a %T", p)
@@ -411,33 +362,34 @@ func (c *jwksCache) call(ctx context.Context, cause fetchCause) (got fetched, er
 	return c.fetch(ctx, cause)
 }
 
-// patience ends a caller's wait for the keys to be brought up to date. If the
-// last attempt failed and there are keys to go on with, it is for an origin that
-// answers as usual, not for one that hangs; otherwise nil, which is without end.
-func (c *jwksCache) patience(s *cacheState, now instant) <-chan time.Time {
+// waitLimit ends a caller's wait for the keys to be brought up to date, where the
+// last attempt failed and there are keys to go on with: "a service that was idle
+// for longer waits three seconds for an answer". Otherwise it is nil, and the wait
+// ends with the fetch.
+func (c *jwksCache) waitLimit(s *cacheState, now keypolicy.Instant) <-chan time.Time {
 	if s.err != nil && c.trusted(s, now) {
-		return time.After(shortPatience)
+		return time.After(keypolicy.StaleWait)
 	}
 	return nil
 }
 
-// wait returns when f has landed or patience ends, or with ctx's error. A flight
-// lands within fetchTimeout, whatever the fetch does.
-func (f *flight) wait(ctx context.Context, patience <-chan time.Time) error {
+// wait returns when f has ended or limit has passed, or with ctx's error. A fetch
+// ends within FetchTimeout, whatever it does.
+func (f *flight) wait(ctx context.Context, limit <-chan time.Time) error {
 	select {
 	case <-f.done:
 		return nil
-	case <-patience:
+	case <-limit:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// land takes in what f brought, and lets go those who wait for it, before a log
+// finishFetch takes in what f brought, and lets go those who wait for it, before a log
 // or a disk can hang. Of a fetch that was given up on, a late answer changes
 // nothing.
-func (c *jwksCache) land(f *flight, got fetched, err error) {
+func (c *jwksCache) finishFetch(f *flight, got fetched, err error) {
 	c.mu.Lock()
 	if c.flight != f {
 		c.mu.Unlock()
@@ -449,7 +401,7 @@ func (c *jwksCache) land(f *flight, got fetched, err error) {
 	if err != nil {
 		next = c.afterFailure(last, now, f.cause, err)
 	} else {
-		next = last.afterSuccess(now, f.cause, got, c.maxStale)
+		next = c.afterSuccess(last, now, f.cause, got)
 	}
 	c.state.Store(next)
 	c.fetches.Add(1)
@@ -478,53 +430,41 @@ func (c *jwksCache) save() {
 	}
 }
 
-func (c *jwksCache) afterFailure(s *cacheState, now instant, cause fetchCause, err error) *cacheState {
+func (c *jwksCache) afterFailure(s *cacheState, now keypolicy.Instant, cause fetchCause, err error) *cacheState {
 	next := *s
 	next.failed++
-	next.unknownKid.retryPending = s.unknownKid.retryPending || cause == causeOnDemand
 	next.failedAt, next.err = now, err
-	most, mostAfter := maxBackoff, maxRetryAfter
-	if !c.trusted(s, now) {
-		most, mostAfter = maxBackoffCold, maxBackoffCold
+	if cause == causeOnDemand {
+		next.unknownKid = s.unknownKid.AfterFailure()
 	}
-	// Full jitter keeps ten thousand services apart that failed together.
-	ceiling := minBackoff
-	for i := 1; i < next.failed && ceiling < most; i++ {
-		ceiling = min(3*ceiling, most)
-	}
-	next.backoff = rand.N(ceiling)
+	var retryAfter time.Duration
 	if asked, ok := errors.AsType[*retryAfterError](err); ok {
-		next.backoff = max(next.backoff, min(asked.after, mostAfter))
+		retryAfter = asked.after
+	}
+	if c.trusted(s, now) {
+		next.backoff = keypolicy.Backoff(next.failed, retryAfter)
+	} else {
+		next.backoff = keypolicy.ColdBackoff(next.failed, retryAfter)
 	}
 	return &next
 }
 
-func (s *cacheState) afterSuccess(now instant, cause fetchCause, got fetched, maxStale time.Duration) *cacheState {
+func (c *jwksCache) afterSuccess(s *cacheState, now keypolicy.Instant, cause fetchCause, got fetched) *cacheState {
 	next := *s
 	next.keys, next.fetchedAt = got.keys, now // replaced, never merged: a key that is gone is gone
 	next.roots = got.roots
+	next.life = keypolicy.Life(got.maxAge, c.maxStale)
+	next.refreshAge = keypolicy.RefreshAge(next.life)
 	next.failed, next.backoff, next.err = 0, 0, nil
-
-	next.life = defaultLife
-	if got.maxAge >= 0 {
-		next.life = min(max(got.maxAge, minLife), maxLife)
-	}
-	if maxStale > 0 {
-		next.life = min(next.life, maxStale)
-	}
-	next.refresh = next.life*7/10 + rand.N(next.life*2/10)
-
 	if got.issuer != "" && got.issuer != s.issuer {
 		next.former, next.formerSince = s.issuer, now
 		next.issuer = got.issuer
 	}
-
-	changed := !got.keys.SameKeys(s.keys) || next.issuer != s.issuer
-	if cause == causeOnDemand || s.unknownKid.retryPending {
-		next.unknownKid = next.unknownKid.afterSuccess(now)
+	if cause == causeOnDemand || s.unknownKid.RetryPending {
+		next.unknownKid = next.unknownKid.AfterSuccess(now)
 	}
-	if changed {
-		next.unknownKid = next.unknownKid.afterChange()
+	if next.issuer != s.issuer || !next.keys.SameKeys(s.keys) {
+		next.unknownKid = next.unknownKid.AfterChange()
 	}
 	return &next
 }
@@ -544,7 +484,7 @@ func (c *jwksCache) log(cause fetchCause, last, next *cacheState) {
 	logChange(c.logger, last.keys, next.keys)
 	if next.issuer != last.issuer {
 		c.logger.Info("kubejwt: the discovery document names the issuer", "issuer", next.issuer, "before", last.issuer)
-		c.learnt(next.issuer)
+		c.onIssuerChange(next.issuer)
 	}
 	logDropped(c.logger, last.keys, next.keys)
 }
@@ -592,17 +532,17 @@ func (c *jwksCache) addStats(s *Stats) {
 	}
 	s.LastError = state.err
 	if state.err != nil {
-		s.NextFetch = now.wall.Add(c.retryIn(state, now))
+		s.NextFetch = now.Wall.Add(c.retryIn(state, now))
 	}
 	if state.keys == nil {
 		return
 	}
 	s.KeyIDs = state.keys.IDs()
-	s.FetchedAt = state.fetchedAt.wall
+	s.FetchedAt = state.fetchedAt.Wall
 	if c.maxStale >= 0 {
-		s.StaleAt = state.fetchedAt.wall.Add(c.maxStale)
+		s.StaleAt = state.fetchedAt.Wall.Add(c.maxStale)
 	}
 	if state.err == nil {
-		s.NextFetch = state.fetchedAt.wall.Add(state.refresh)
+		s.NextFetch = state.fetchedAt.Wall.Add(state.refreshAge)
 	}
 }

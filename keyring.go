@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/kubejwt/kubejwt/internal/keypolicy"
 	"github.com/kubejwt/kubejwt/internal/keyset"
 	"github.com/kubejwt/kubejwt/internal/reread"
 	"github.com/kubejwt/kubejwt/internal/safelog"
@@ -114,11 +115,11 @@ func newKeyring(config Config, onIssuerChange func(logger *slog.Logger, issuer s
 func newJWKSCache(r *remote, logger *slog.Logger, onIssuerChange func(*slog.Logger, string)) *jwksCache {
 	logger = safelog.New(logger)
 	cache := &jwksCache{
-		fetch:    r.fetch,
-		now:      realClock,
-		maxStale: cmp.Or(r.config.MaxStale, defaultMaxStale),
-		learnt:   func(issuer string) { onIssuerChange(logger, issuer) },
-		logger:   logger,
+		fetch:          r.fetch,
+		now:            keypolicy.Now,
+		maxStale:       cmp.Or(r.config.MaxStale, keypolicy.DefaultMaxStale),
+		onIssuerChange: func(issuer string) { onIssuerChange(logger, issuer) },
+		logger:         logger,
 	}
 	if path := r.config.SnapshotFile; path != "" {
 		url := r.configuredURL().Digest()
@@ -146,7 +147,7 @@ func (s staticKeys) addStats(stats *Stats) { stats.KeyIDs = s.set.IDs() }
 // fileKeys is the keyring of a KeyFile.
 type fileKeys struct {
 	file *reread.File[*keyset.Set]
-	now  func() instant
+	now  func() keypolicy.Instant
 }
 
 // newFileKeys reads the file, which has to be in order at the start.
@@ -157,14 +158,14 @@ func newFileKeys(path KeyFile, logger *slog.Logger) (*fileKeys, error) {
 	}
 	f := &fileKeys{
 		file: reread.New(string(path), keyset.MaxSize, interval, keyset.ParseFile, logger),
-		now:  realClock,
+		now:  keypolicy.Now,
 	}
 	logger = safelog.New(logger)
 	f.file.Changed = func(last, next *keyset.Set) {
 		logChange(logger, last, next)
 		logDropped(logger, last, next)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), keypolicy.FetchTimeout)
 	defer cancel()
 	content, err := f.file.Get(ctx)
 	if err != nil {
@@ -179,10 +180,10 @@ func (f *fileKeys) current(ctx context.Context) (keysAtHand, bool, error) {
 	if err != nil {
 		return keysAtHand{}, false, &keysUnavailable{cause: err}
 	}
-	goodAt := instant{mono: content.GoodAt, wall: content.GoodAt.Round(0)}
-	if f.now().since(goodAt) >= defaultMaxStale {
+	goodAt := keypolicy.At(content.GoodAt)
+	if f.now().Since(goodAt) >= keypolicy.DefaultMaxStale {
 		problem := cmp.Or(content.Problem, errors.New("the clock was set, and the file not looked at since"))
-		return keysAtHand{}, false, &keysUnavailable{cause: fmt.Errorf("not in order for %v: %w", defaultMaxStale, problem)}
+		return keysAtHand{}, false, &keysUnavailable{cause: fmt.Errorf("not in order for %v: %w", keypolicy.DefaultMaxStale, problem)}
 	}
 	return keysAtHand{Set: content.Value}, false, nil
 }
@@ -216,6 +217,6 @@ func (f *fileKeys) addStats(s *Stats) {
 	}
 	s.KeyIDs = content.Value.IDs()
 	s.FetchedAt = content.GoodAt.Round(0)
-	s.StaleAt = s.FetchedAt.Add(defaultMaxStale)
+	s.StaleAt = s.FetchedAt.Add(keypolicy.DefaultMaxStale)
 	s.LastError = content.Problem
 }

@@ -18,6 +18,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kubejwt/kubejwt/internal/keypolicy"
 	"github.com/kubejwt/kubejwt/internal/keyset"
 )
 
@@ -75,18 +76,18 @@ func tell(t *testing.T, plot func(*testing.T, *story)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.cache = &jwksCache{fetch: s.fetch, now: s.now, maxStale: defaultMaxStale, learnt: func(string) {}, logger: logger}
+		s.cache = &jwksCache{fetch: s.fetch, now: s.now, maxStale: keypolicy.DefaultMaxStale, onIssuerChange: func(string) {}, logger: logger}
 		c.keys = s.cache
 		s.verifier = newVerifier(c, allowed)
 		s.publish("old")
-		defer time.Sleep(fetchTimeout) // a fetch in the background ends
+		defer time.Sleep(keypolicy.FetchTimeout) // a fetch in the background ends
 		plot(t, s)
 	})
 }
 
-func (s *story) now() instant {
+func (s *story) now() keypolicy.Instant {
 	now := time.Now()
-	return instant{mono: now.Add(-s.monoBehind), wall: now.Round(0).Add(s.wallAhead)}
+	return keypolicy.Instant{Mono: now.Add(-s.monoBehind), Wall: now.Round(0).Add(s.wallAhead)}
 }
 
 func (s *story) fetch(ctx context.Context, cause fetchCause) (fetched, error) {
@@ -277,11 +278,17 @@ func (s *story) mustAfter(token string, wait time.Duration) {
 
 // turnIn is how long an unknown kid sets off no fetch.
 func (s *story) turnIn() time.Duration {
-	return max(0, s.cache.state.Load().unknownKid.wait(s.cache.now()))
+	return max(0, s.cache.state.Load().unknownKid.Wait(s.cache.now()))
 }
 
 // waitForTurn waits until an unknown kid may set off a fetch.
 func (s *story) waitForTurn() { time.Sleep(s.turnIn()) }
+
+// logged is the log once all who write to it have done so.
+func (s *story) logged() string {
+	synctest.Wait()
+	return s.log.String()
+}
 
 // settle lets a fetch in the background end.
 func (s *story) settle() {

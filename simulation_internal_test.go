@@ -22,6 +22,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kubejwt/kubejwt/internal/keypolicy"
 	"github.com/kubejwt/kubejwt/internal/keyset"
 )
 
@@ -78,7 +79,7 @@ type service struct {
 
 func (f *fleet) join() *service {
 	m := &service{fleet: f}
-	m.cache = &jwksCache{fetch: m.fetch, now: realClock, maxStale: defaultMaxStale, learnt: func(string) {}, logger: f.logger}
+	m.cache = &jwksCache{fetch: m.fetch, now: keypolicy.Now, maxStale: keypolicy.DefaultMaxStale, onIssuerChange: func(string) {}, logger: f.logger}
 	return m
 }
 
@@ -131,7 +132,7 @@ func (m *service) due() time.Time {
 	case s.err != nil:
 		return now.Add(m.cache.retryIn(s, m.cache.now()))
 	default:
-		return later(now, s.fetchedAt.mono.Add(s.refresh))
+		return later(now, s.fetchedAt.Mono.Add(s.refreshAge))
 	}
 }
 
@@ -143,7 +144,7 @@ func (m *service) suffer(until time.Duration) {
 			keys.refresh(context.Background())
 		}
 		s := m.cache.state.Load()
-		next := time.Now().Add(max(0, s.unknownKid.wait(m.cache.now())))
+		next := time.Now().Add(max(0, s.unknownKid.Wait(m.cache.now())))
 		if due := m.due(); due.Before(next) {
 			next = due
 		}
@@ -209,7 +210,7 @@ func days(t *testing.T, f *fleet) {
 // bubble's time stands still without its first goroutine.
 func (f *fleet) wait(members *sync.WaitGroup) {
 	members.Wait()
-	time.Sleep(fetchTimeout)
+	time.Sleep(keypolicy.FetchTimeout)
 }
 
 // firstWave runs a fleet that started at once into an outage just when its

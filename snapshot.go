@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/kubejwt/kubejwt/internal/keypolicy"
 	"github.com/kubejwt/kubejwt/internal/keyset"
 	"github.com/kubejwt/kubejwt/internal/reread"
 	"github.com/kubejwt/kubejwt/internal/strictjson"
@@ -43,21 +44,17 @@ type snapshotKey struct {
 }
 
 // load returns the state that the file holds, as one past its life so that a
-// fetch is tried before it is used, or beside an error an empty state.
-func (f *snapshotFile) load(ctx context.Context, now instant, maxStale time.Duration) (*cacheState, error) {
-	state, err := f.readSafely(ctx, now, maxStale)
-	if err != nil {
-		return new(cacheState), err
-	}
-	return state, nil
-}
-
-// readSafely contains a panic: in a goroutine of its own it would end the
-// process.
-func (f *snapshotFile) readSafely(ctx context.Context, now instant, maxStale time.Duration) (_ *cacheState, err error) {
+// fetch is tried before it is used, or beside an error an empty state. A panic is
+// an error: in a goroutine of its own it would end the process.
+func (f *snapshotFile) load(
+	ctx context.Context, now keypolicy.Instant, maxStale time.Duration,
+) (state *cacheState, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("reading it panicked with a %T", p)
+		}
+		if err != nil {
+			state = new(cacheState)
 		}
 	}()
 	return f.read(ctx, now, maxStale)
@@ -67,13 +64,13 @@ func (f *snapshotFile) readSafely(ctx context.Context, now instant, maxStale tim
 func (f *snapshotFile) report(state *cacheState, err error, logger *slog.Logger) {
 	switch {
 	case err == nil:
-		logger.Info("kubejwt: starting with the keys of the snapshot", "file", f.path, "fetched_at", state.fetchedAt.wall)
+		logger.Info("kubejwt: starting with the keys of the snapshot", "file", f.path, "fetched_at", state.fetchedAt.Wall)
 	case !errors.Is(err, os.ErrNotExist):
 		logger.Warn("kubejwt: the snapshot is not used", "file", f.path, "why", err)
 	}
 }
 
-func (f *snapshotFile) read(ctx context.Context, now instant, maxStale time.Duration) (*cacheState, error) {
+func (f *snapshotFile) read(ctx context.Context, now keypolicy.Instant, maxStale time.Duration) (*cacheState, error) {
 	data, err := reread.Read(f.path, 2*keyset.MaxSize)
 	if err != nil {
 		return nil, err
@@ -82,7 +79,7 @@ func (f *snapshotFile) read(ctx context.Context, now instant, maxStale time.Dura
 	if err := strictjson.UnmarshalClosed(data, &s); err != nil {
 		return nil, fmt.Errorf("it is damaged: %w", err)
 	}
-	age := now.wall.Sub(s.FetchedAt)
+	age := now.Wall.Sub(s.FetchedAt)
 	switch {
 	case s.Issuer == "", f.issuer != "" && s.Issuer != f.issuer:
 		return nil, errors.New("it is of another issuer")
@@ -90,7 +87,7 @@ func (f *snapshotFile) read(ctx context.Context, now instant, maxStale time.Dura
 		return nil, errors.New("it is from another URL")
 	case s.RootsSHA256 != f.roots(ctx):
 		return nil, errors.New("its origin was judged by other roots")
-	case age < 0, s.FormerSince.After(now.wall):
+	case age < 0, s.FormerSince.After(now.Wall):
 		return nil, errors.New("it is from the future")
 	case maxStale >= 0 && age >= maxStale:
 		return nil, errors.New("it is older than MaxStale")
@@ -99,13 +96,12 @@ func (f *snapshotFile) read(ctx context.Context, now instant, maxStale time.Dura
 	if err != nil {
 		return nil, fmt.Errorf("it is damaged: %w", err)
 	}
-	before := func(wall time.Time) instant { return instant{now.mono.Add(-now.wall.Sub(wall)), wall} }
 	return &cacheState{
 		keys:        set,
-		fetchedAt:   before(s.FetchedAt),
+		fetchedAt:   now.Before(s.FetchedAt),
 		issuer:      s.Issuer,
 		former:      s.FormerIssuer,
-		formerSince: before(s.FormerSince),
+		formerSince: now.Before(s.FormerSince),
 	}, nil
 }
 
@@ -136,10 +132,10 @@ func (f *snapshotFile) encode(state *cacheState) ([]byte, error) {
 	s := snapshot{
 		Issuer:       state.issuer,
 		FormerIssuer: state.former,
-		FormerSince:  state.formerSince.wall,
+		FormerSince:  state.formerSince.Wall,
 		URLSHA256:    f.url,
 		RootsSHA256:  state.roots,
-		FetchedAt:    state.fetchedAt.wall,
+		FetchedAt:    state.fetchedAt.Wall,
 	}
 	if f.issuer != "" {
 		s.Issuer = f.issuer

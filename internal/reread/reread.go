@@ -88,7 +88,9 @@ type Content[T any] struct {
 // New returns a File that has not been read, and is looked at when it is used,
 // at most once an interval. What parse refuses does not replace what was there.
 // A file of more than limit bytes is refused unparsed.
-func New[T any](path string, limit int64, interval time.Duration, parse func([]byte) (T, error), logger *slog.Logger) *File[T] {
+func New[T any](
+	path string, limit int64, interval time.Duration, parse func([]byte) (T, error), logger *slog.Logger,
+) *File[T] {
 	return &File[T]{
 		path:     path,
 		limit:    limit,
