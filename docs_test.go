@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,12 +24,8 @@ func trimLines(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// Every piece of Go in the README stands in a file that is compiled.
+// Every piece of Go in the README and its docs stands in a file that is compiled.
 func TestReadmeCompiles(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var compiled string
 	for _, file := range []string{"example_test.go", "readme_test.go"} {
 		data, err := os.ReadFile(file)
@@ -37,15 +34,81 @@ func TestReadmeCompiles(t *testing.T) {
 		}
 		compiled += trimLines(string(data)) + "\n"
 	}
-	pieces := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
-	if len(pieces) < 4 {
-		t.Fatalf("%d pieces of Go in the README: want 4 at least", len(pieces))
-	}
-	for _, piece := range pieces {
-		if !strings.Contains(compiled, trimLines(piece[1])) {
-			t.Errorf("this piece of the README is compiled nowhere:\n%s", piece[1])
+	for page, atLeast := range map[string]int{"README.md": 3, "docs/operations.md": 4, "docs/testing.md": 5} {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pieces := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+		if len(pieces) < atLeast {
+			t.Errorf("%s: %d pieces of Go: want %d at least", page, len(pieces), atLeast)
+		}
+		for _, piece := range pieces {
+			if !strings.Contains(compiled, trimLines(piece[1])) {
+				t.Errorf("%s: this piece is compiled nowhere:\n%s", page, piece[1])
+			}
 		}
 	}
+}
+
+// A page is short enough to be read, and its links lead somewhere.
+func TestPages(t *testing.T) {
+	const mostLines = 150
+	if readme, err := os.ReadFile("README.md"); err != nil || strings.Count(string(readme), "\n") > mostLines {
+		t.Errorf("README.md has %d lines, %v: want %d at most", strings.Count(string(readme), "\n"), err, mostLines)
+	}
+	tracked, err := exec.Command("git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md").Output()
+	if err != nil {
+		t.Skip("not a git checkout")
+	}
+	pages := strings.Fields(string(tracked))
+	if !slices.Contains(pages, "README.md") || len(pages) < 5 {
+		t.Fatalf("pages: %q", pages)
+	}
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		for _, link := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(string(text), -1) {
+			checkLink(t, page, link[1])
+		}
+	}
+}
+
+// checkLink checks the file and the heading that a link names.
+func checkLink(t *testing.T, page, link string) {
+	t.Helper()
+	if strings.Contains(link, "://") {
+		return
+	}
+	file, heading, _ := strings.Cut(link, "#")
+	target := page
+	if file != "" {
+		target = path.Join(path.Dir(page), file)
+	}
+	if _, err := os.Stat(target); err != nil {
+		t.Errorf("%s links to %s: %v", page, link, err)
+		return
+	}
+	if heading == "" {
+		return
+	}
+	text, err := os.ReadFile(target)
+	if err != nil || !slices.Contains(anchors(string(text)), heading) {
+		t.Errorf("%s links to %s, and %s has no such heading", page, link, target)
+	}
+}
+
+// anchors are what GitHub calls the headings of a page.
+func anchors(page string) []string {
+	var all []string
+	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
+		name := strings.ReplaceAll(strings.ToLower(heading[1]), " ", "-")
+		all = append(all, regexp.MustCompile(`[^\w-]`).ReplaceAllString(name, ""))
+	}
+	return all
 }
 
 // The commands of the README are those that CI runs.

@@ -112,7 +112,7 @@ func ExampleVerifier_Verify() {
 		switch {
 		case err == nil:
 			fmt.Fprintf(w, "hello, %s", claims.Username())
-		case errors.Is(err, kubejwt.ErrKeysUnavailable):
+		case errors.Is(err, kubejwt.ErrKeysUnavailable), errors.Is(err, kubejwt.ErrUndecided):
 			http.Error(w, "try again later", http.StatusServiceUnavailable)
 		case errors.As(err, &notAllowed):
 			http.Error(w, "not you", http.StatusForbidden)
@@ -173,7 +173,7 @@ func ExampleVerifier_WithServiceAccounts() {
 func ExampleTransport() {
 	client := &http.Client{Transport: &kubejwt.Transport{
 		Source: kubejwt.TokenFile("/var/run/secrets/tokens/data-store"),
-		Origin: "https://data-store.prod.svc",
+		Origin: "https://data-store.prod.svc", // the token goes to this origin and nowhere else
 	}}
 	_, err := client.Get("https://elsewhere.example/")
 	fmt.Println(err)

@@ -1,15 +1,22 @@
 package kubejwt_test
 
 import (
+	"context"
+	"errors"
+	"expvar"
 	"log"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/kubejwt/kubejwt"
 	"github.com/kubejwt/kubejwt/kubejwttest"
 )
 
-// What the README shows, as it stands there.
+// What the README and its docs show, as it stands there.
 
 func readmeInCluster() {
 	// In a pod: API server, CA, own token and issuer come from the pod. No I/O happens yet.
@@ -23,7 +30,31 @@ func readmeInCluster() {
 	http.Handle("/", v.Handler(app)) // kubejwt.FromContext(r.Context()) in app
 }
 
-var _ = readmeInCluster // compiled, never run
+// These are compiled, never run.
+var _ = []any{readmeInCluster, readmeOnVerdict, operationsReady, operationsMetrics}
+
+func readmeOnVerdict(config kubejwt.Config) {
+	config.OnVerdict = func(ctx context.Context, _ kubejwt.Claims, err error) {
+		if err != nil {
+			slog.WarnContext(ctx, "call refused", "outcome", kubejwt.Outcome(err), "error", err)
+		}
+	}
+}
+
+func operationsReady(mux *http.ServeMux, v *kubejwt.Verifier) {
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if err := v.Ready(r.Context()); err != nil {
+			http.Error(w, "no keys yet", http.StatusServiceUnavailable)
+		}
+	})
+}
+
+func operationsMetrics(config kubejwt.Config) {
+	verdicts := expvar.NewMap("verdicts")
+	config.OnVerdict = func(_ context.Context, _ kubejwt.Claims, err error) {
+		verdicts.Add(kubejwt.Outcome(err), 1)
+	}
+}
 
 func TestEndpoint(t *testing.T) {
 	cluster := kubejwttest.NewCluster(t)
@@ -33,4 +64,80 @@ func TestEndpoint(t *testing.T) {
 	}
 	good := kubejwttest.Token{Namespace: "shop", ServiceAccount: "api", Audiences: []string{"data-store"}}
 	kubejwttest.TestHandler(t, v.Handler(app), cluster, good)
+}
+
+func TestEndpointWithItsOwnRequest(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	config := cluster.Config("data-store")
+	config.ServiceAccounts = []string{"shop/api"}
+	v, err := kubejwt.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kubejwttest.HandlerTest{
+		Handler: v.Handler(app),
+		Cluster: cluster,
+		Good:    kubejwttest.Token{Namespace: "shop", ServiceAccount: "api", Audiences: []string{"data-store"}},
+		Denied:  &kubejwttest.Token{Namespace: "shop", ServiceAccount: "web", Audiences: []string{"data-store"}},
+		Method:  http.MethodPost,
+		Path:    "/orders",
+	}.Run(t)
+}
+
+func TestMintedToken(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	v, err := kubejwt.New(cluster.Config("data-store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := cluster.Mint(kubejwttest.Token{
+		Namespace:      "shop",
+		ServiceAccount: "api",
+		Audiences:      []string{"data-store"},
+		Pod:            kubejwt.Object{Name: "api-0"},
+		Claims:         map[string]any{"nbf": nil},
+	})
+	verified, err := v.Verify(t.Context(), token)
+	if err != nil || verified.Pod.Name != "api-0" || !verified.NotBefore.IsZero() {
+		t.Errorf("%+v, %v: want the pod api-0 and no nbf", verified, err)
+	}
+}
+
+func TestHandlerWithoutToken(t *testing.T) {
+	claims := kubejwt.Claims{Namespace: "shop", ServiceAccount: kubejwt.Object{Name: "api"}}
+	r := httptest.NewRequestWithContext(kubejwt.NewContext(t.Context(), claims), http.MethodGet, "/", nil)
+	w := httptest.NewRecorder()
+	app(w, r)
+	if got := w.Body.String(); got != "hello, shop/api" {
+		t.Errorf("%q: want the caller's name", got)
+	}
+}
+
+func TestOutage(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	synctest.Test(t, func(t *testing.T) {
+		config := cluster.Config("data-store")
+		config.Keys = kubejwt.RemoteKeys{Transport: cluster.Transport(), MaxStale: 6 * time.Hour}
+		v, err := kubejwt.New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		verify := func() error {
+			token := cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}})
+			_, err := v.Verify(t.Context(), token)
+			return err
+		}
+		if err := verify(); err != nil {
+			t.Fatal(err)
+		}
+		cluster.SetAvailable(false)
+		time.Sleep(5 * time.Hour)
+		if err := verify(); err != nil {
+			t.Errorf("after 5 hours: %v", err)
+		}
+		time.Sleep(2 * time.Hour)
+		if err := verify(); !errors.Is(err, kubejwt.ErrKeysUnavailable) {
+			t.Errorf("after 7 hours: %v, want ErrKeysUnavailable", err)
+		}
+	})
 }
