@@ -31,7 +31,7 @@ func readmeInCluster() {
 }
 
 // These are compiled, never run.
-var _ = []any{readmeInCluster, readmeOnVerdict, operationsReady, operationsMetrics}
+var _ = []any{readmeInCluster, readmeOnVerdict, operationsReady, operationsMetrics, clustersIssuer}
 
 func readmeOnVerdict(config kubejwt.Config) {
 	config.OnVerdict = func(ctx context.Context, _ kubejwt.Claims, err error) {
@@ -39,6 +39,16 @@ func readmeOnVerdict(config kubejwt.Config) {
 			slog.WarnContext(ctx, "call refused", "outcome", kubejwt.Outcome(err), "error", err)
 		}
 	}
+}
+
+func clustersIssuer() (*kubejwt.Verifier, error) {
+	v, err := kubejwt.New(kubejwt.Config{
+		Issuer:          "kubernetes/serviceaccount",
+		Audiences:       []string{"data-store"},
+		ServiceAccounts: []string{"shop/api"},
+		Keys:            kubejwt.KeyFile("/etc/kubejwt/sa.pub"),
+	})
+	return v, err
 }
 
 func operationsReady(mux *http.ServeMux, v *kubejwt.Verifier) {
