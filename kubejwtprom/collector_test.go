@@ -1,6 +1,7 @@
 package kubejwtprom_test
 
 import (
+	"context"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -18,6 +20,7 @@ import (
 	"github.com/kubejwt/kubejwt"
 	"github.com/kubejwt/kubejwt/kubejwtprom"
 	"github.com/kubejwt/kubejwt/kubejwttest"
+	"github.com/kubejwt/kubejwt/revocation"
 )
 
 // used is a Verifier that has given some verdicts, and the registry that has
@@ -147,6 +150,38 @@ func TestNoKeys(t *testing.T) {
 	if got := value(t, registry, "kubejwt_key_fetches_total", "failure"); got != 1 {
 		t.Errorf("kubejwt_key_fetches_total{result=failure} is %v: want 1", got)
 	}
+}
+
+// What a watch knows is shown, and named by the conventions.
+func TestWatch(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	watcher, err := revocation.New(revocation.Options{
+		ServiceAccounts: []string{"shop/api"}, APIServer: cluster.Config("any").Issuer,
+		CAFile: cluster.Folder() + "/ca.crt", BearerTokenFile: cluster.Folder() + "/token", WhenStale: revocation.Refuse,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(kubejwtprom.NewWatchCollector(watcher))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- watcher.Run(ctx) }()
+	cluster.Mint(kubejwttest.Token{Namespace: "shop", ServiceAccount: "api"})
+	for deadline := time.Now().Add(10 * time.Second); value(t, registry, "kubejwt_watch_pods") != 1; {
+		if time.Now().After(deadline) {
+			t.Fatal("no pod is seen after 10 s")
+		}
+	}
+	if value(t, registry, "kubejwt_watch_lists_total") < 1 || value(t, registry, "kubejwt_watch_as_of_timestamp_seconds") < 1 {
+		t.Error("it has seen a pod, and no list")
+	}
+	problems, err := testutil.GatherAndLint(registry)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("%v, %v", problems, err)
+	}
+	cancel()
+	<-ended
 }
 
 // All Reasons of the library are shown, from 0 on.

@@ -57,6 +57,10 @@ docs/serve-config.schema.json is the file's JSON Schema.
       audiences: [data-store]
       serviceAccounts: [shop/api, batch/*]
 
+-watch refuses tokens of deleted pods and service accounts within milliseconds.
+It needs list and watch of both in the callers' namespaces. -when-stale says what
+happens while the watch can't tell: accept as without it, or refuse with 503.
+
 The -admin-listen address is for kubelet and Prometheus: /healthz answers while
 the process runs, /readyz while there are keys and it is not stopping, /metrics
 and /debug/vars show what it does. SIGTERM and SIGINT make /readyz fail, then
@@ -93,6 +97,7 @@ type serveFlags struct {
 	policies     policies
 	snapshotFile string
 	maxStale     time.Duration
+	watching     watchFlags
 
 	configFile string
 	onlyCheck  bool
@@ -123,6 +128,7 @@ func (f *serveFlags) defineRules(flags *flag.FlagSet) {
 	flags.Var(&f.policies, "policy", "`NAME[@AUDIENCE]=ns/sa,ns/*`: who passes /auth/NAME; * is everybody. Required (repeatable)")
 	flags.StringVar(&f.snapshotFile, "snapshot-file", "", "`file` that keeps the last good keys, for restarts during an outage")
 	durationVar(flags, &f.maxStale, "max-stale", 0, "how long, a `time`, fetched keys are trusted when they can't be refreshed; 0 means 24h, negative means for ever")
+	f.watching.define(flags)
 }
 
 func runServe(ctx context.Context, p process, flags *flag.FlagSet, args []string) error {
@@ -229,6 +235,7 @@ func (s *server) serve(ctx context.Context, endpoints []endpoint) error {
 	s.announce(endpoints)
 	background, cancel := context.WithCancel(ctx)
 	defer cancel()
+	s.guard.judge.Load().run(background)
 	go s.guard.judge.Load().ready(background) // so that trouble with the keys is logged now, and not at the first request
 	if s.flags.configFile != "" {
 		go s.reload(background)

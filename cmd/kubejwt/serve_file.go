@@ -99,6 +99,7 @@ func (d *decoder) issuer(n *yaml.Node, field string) issuer {
 	var config kubejwt.Config
 	var keys kubejwt.RemoteKeys
 	var keyFile string
+	var watch *watchOptions
 	inCluster, audited := false, len(d.errs)
 	d.object(n, field, yamlFields{
 		"issuer":          d.text(&config.Issuer),
@@ -115,6 +116,7 @@ func (d *decoder) issuer(n *yaml.Node, field string) issuer {
 		"maxLifetime":     d.duration(&config.MaxLifetime),
 		"acceptExtended":  d.boolean(&config.AcceptExtended),
 		"requirePod":      d.boolean(&config.RequirePod),
+		"watch":           func(n *yaml.Node, field string) { watch = d.watch(n, field) },
 	})
 	switch {
 	case len(d.errs) > audited:
@@ -123,14 +125,35 @@ func (d *decoder) issuer(n *yaml.Node, field string) issuer {
 	case keyFile != "" && (inCluster || keys != (kubejwt.RemoteKeys{})):
 		d.fail(n, field, "keyFile stands alone: inCluster, jwksURL, discoveryURL, caFile, bearerTokenFile, snapshotFile and maxStale are for keys that are fetched")
 	}
+	if watch != nil {
+		watch.inCluster, watch.caFile, watch.tokenFile = inCluster, keys.CAFile, keys.BearerTokenFile
+		if !inCluster && watch.apiServer == "" {
+			d.fail(n, field+".watch", "want apiServer, or inCluster: true of the issuer")
+		}
+	}
 	config.Keys = keys
 	if keyFile != "" {
 		config.Keys = kubejwt.KeyFile(keyFile)
 	}
 	where := d.where(n, field)
-	return issuer{where: where, name: issuerName(config.Issuer), config: config, build: func(config kubejwt.Config) (*kubejwt.Verifier, error) {
+	return issuer{where: where, watch: watch, name: issuerName(config.Issuer), config: config, build: func(config kubejwt.Config) (*kubejwt.Verifier, error) {
 		return buildFromFile(where, inCluster, config)
 	}}
+}
+
+func (d *decoder) watch(n *yaml.Node, field string) *watchOptions {
+	w := new(watchOptions)
+	d.object(n, field, yamlFields{
+		"apiServer": d.text(&w.apiServer),
+		"whenStale": func(n *yaml.Node, field string) {
+			stale, ok := parseStale(n.Value)
+			if !ok {
+				d.fail(n, field, "want accept or refuse, and got %s", kindOf(n))
+			}
+			w.whenStale = stale
+		},
+	}, "whenStale")
+	return w
 }
 
 func buildFromFile(where string, inCluster bool, config kubejwt.Config) (*kubejwt.Verifier, error) {

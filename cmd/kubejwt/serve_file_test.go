@@ -130,7 +130,7 @@ func TestServeFileSchema(t *testing.T) {
   snapshotFile: a
   maxStale: 1h30m
 - {issuer: a, formerIssuers: [b], keyFile: c, leeway: -1s, maxLifetime: 0, acceptExtended: false, requirePod: true}
-- {issuer: d, jwksURL: https://e}
+- {issuer: d, jwksURL: https://e, watch: {whenStale: refuse, apiServer: https://e}}
 ` + goodPolicies + "  issuers: [a]\n"
 	for _, file := range []string{strings.ReplaceAll(example, "\n    ", "\n")[4:], full} {
 		if err := schema.Validate(asJSON(t, file)); err != nil {

@@ -16,6 +16,7 @@ import (
 // another one.
 type judge struct {
 	rules    rules
+	watches  []*watch
 	members  []*trusted
 	policies map[string]*kubejwt.Verifier
 }
@@ -33,13 +34,24 @@ type trusted struct {
 // newJudge makes the Verifiers, except for those that the last judge has.
 func newJudge(r rules, last *judge, verdicts *kubejwtprom.Verdicts, logger *slog.Logger) (*judge, error) {
 	j := &judge{rules: r, policies: make(map[string]*kubejwt.Verifier)}
+	watches := make(map[string]*watch) // by issuer
+	for _, issuer := range r.issuers {
+		w, err := newWatch(issuer, r.policies, last, logger)
+		if err != nil {
+			return nil, err
+		}
+		if w != nil {
+			watches[issuer.name] = w
+			j.watches = append(j.watches, w)
+		}
+	}
 	for _, p := range r.policies {
 		var all []*kubejwt.Verifier
 		for _, issuer := range r.issuers {
-			if p.issuers != nil && !slices.Contains(p.issuers, issuer.name) {
+			if !p.concerns(issuer) {
 				continue
 			}
-			m, err := j.trust(issuer, p.audiences, last, logger)
+			m, err := j.trust(issuer, p.audiences, watches[issuer.name], last, logger)
 			if err != nil {
 				return nil, err
 			}
@@ -67,8 +79,11 @@ func joinAll(all []*kubejwt.Verifier) (*kubejwt.Verifier, error) {
 	return kubejwt.Join(all...)
 }
 
-func (j *judge) trust(i issuer, audiences []string, last *judge, logger *slog.Logger) (*trusted, error) {
+func (j *judge) trust(i issuer, audiences []string, w *watch, last *judge, logger *slog.Logger) (*trusted, error) {
 	key := i.key(audiences)
+	if w != nil {
+		key += " " + w.key
+	}
 	for _, known := range []*judge{j, last} {
 		if known == nil {
 			continue
@@ -86,6 +101,9 @@ func (j *judge) trust(i issuer, audiences []string, last *judge, logger *slog.Lo
 	config.Audiences = audiences
 	config.ServiceAccounts = []string{"*"}
 	config.Logger = logger
+	if w != nil {
+		config.Check = w.watcher.Check
+	}
 	v, err := i.build(config)
 	if err != nil {
 		return nil, err
@@ -95,12 +113,17 @@ func (j *judge) trust(i issuer, audiences []string, last *judge, logger *slog.Lo
 	return m, nil
 }
 
-// ready is nil while there are keys for all members.
+// ready is nil while there are keys for all members, and all watches can tell.
 func (j *judge) ready(ctx context.Context) error {
 	var errs []error
 	for _, m := range j.members {
 		if err := m.verifier.Ready(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", m.issuer, err))
+		}
+	}
+	for _, w := range j.watches {
+		if err := w.watcher.Ready(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", w.issuer, err))
 		}
 	}
 	return errors.Join(errs...)

@@ -76,8 +76,13 @@ type memberCollector struct{ judge *atomic.Pointer[judge] }
 func (c *memberCollector) Describe(chan<- *prometheus.Desc) {}
 
 func (c *memberCollector) Collect(metrics chan<- prometheus.Metric) {
-	for _, member := range c.judge.Load().members {
+	judge := c.judge.Load()
+	for _, member := range judge.members {
 		labels := prometheus.Labels{"issuer": member.issuer, "audience": member.audiences}
 		prometheus.WrapCollectorWith(labels, kubejwtprom.NewCollector(member.verifier)).Collect(metrics)
+	}
+	for _, w := range judge.watches {
+		labels := prometheus.Labels{"issuer": w.issuer}
+		prometheus.WrapCollectorWith(labels, kubejwtprom.NewWatchCollector(w.watcher)).Collect(metrics)
 	}
 }

@@ -83,10 +83,12 @@ func (s *server) adopt(ctx context.Context, data []byte) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, reloadPatience)
+	judge.run(ctx)
+	first, cancel := context.WithTimeout(ctx, reloadPatience)
 	defer cancel()
-	judge.ready(ctx) // logged by the library
+	judge.ready(first) // logged by the library
 	s.guard.judge.Store(judge)
+	old.stopExcept(judge)
 	for _, name := range old.without(judge) {
 		s.metrics.verdicts.Forget(name)
 	}

@@ -23,6 +23,7 @@ type issuer struct {
 	name   string         // its iss, or in-cluster where that is to be learnt
 	config kubejwt.Config // without Audiences and ServiceAccounts
 	build  func(kubejwt.Config) (*kubejwt.Verifier, error)
+	watch  *watchOptions // nil: deletions are not seen
 }
 
 // policy is who passes /auth/<name>.
@@ -32,6 +33,11 @@ type policy struct {
 	audiences []string
 	accounts  []string
 	issuers   []string // names; nil: all
+}
+
+// concerns reports whether tokens of an issuer can pass the policy.
+func (p policy) concerns(i issuer) bool {
+	return p.issuers == nil || slices.Contains(p.issuers, i.name)
 }
 
 var policyName = regexp.MustCompile(`^[a-z0-9-]+$`)
@@ -134,7 +140,11 @@ func (f *serveFlags) flagRules() (rules, error) {
 		keys.SnapshotFile, keys.MaxStale = f.snapshotFile, f.maxStale
 		config.Keys = keys
 	}
-	only := issuer{name: issuerName(f.issuer), config: config, build: f.trust.verifier}
+	watch, err := f.watching.options(f.inCluster, f.remoteKeys())
+	if err != nil {
+		return rules{}, err
+	}
+	only := issuer{where: "-watch", watch: watch, name: issuerName(f.issuer), config: config, build: f.trust.verifier}
 	return rules{[]issuer{only}, policies}, nil
 }
 

@@ -1,0 +1,66 @@
+package kubejwtprom
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kubejwt/kubejwt/revocation"
+)
+
+// A WatchCollector shows the Stats of a [revocation.Watcher]. Make it with
+// [NewWatchCollector].
+type WatchCollector struct {
+	watcher *revocation.Watcher
+
+	pods, accounts, gone, asOf, failing *prometheus.Desc
+	lists, events, failures             *prometheus.Desc
+}
+
+// NewWatchCollector returns a WatchCollector for w.
+func NewWatchCollector(w *revocation.Watcher) *WatchCollector {
+	desc := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("kubejwt_watch_"+name, help, nil, nil)
+	}
+	return &WatchCollector{
+		watcher:  w,
+		pods:     desc("pods", "Watched pods that are there."),
+		accounts: desc("service_accounts", "Watched service accounts that are there."),
+		gone:     desc("gone_objects", "Deletions that are remembered."),
+		asOf:     desc("as_of_timestamp_seconds", "Everything that happened before is known."),
+		failing:  desc("failing", "1 if a stream does not stand, otherwise 0."),
+		lists:    desc("lists_total", "Lists that were complete."),
+		events:   desc("events_total", "Events of the streams, bookmarks included."),
+		failures: desc("failures_total", "Streams that ended, and attempts that began none."),
+	}
+}
+
+// Describe implements [prometheus.Collector].
+func (c *WatchCollector) Describe(descs chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{c.pods, c.accounts, c.gone, c.asOf, c.failing, c.lists, c.events, c.failures} {
+		descs <- desc
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (c *WatchCollector) Collect(metrics chan<- prometheus.Metric) {
+	stats := c.watcher.Stats()
+	gauge := func(desc *prometheus.Desc, value float64) {
+		metrics <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value)
+	}
+	counter := func(desc *prometheus.Desc, value uint64) {
+		metrics <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value))
+	}
+	gauge(c.pods, float64(stats.Pods))
+	gauge(c.accounts, float64(stats.ServiceAccounts))
+	gauge(c.gone, float64(stats.Gone))
+	if !stats.AsOf.IsZero() {
+		gauge(c.asOf, seconds(stats.AsOf))
+	}
+	failing := 0.0
+	if stats.LastError != nil {
+		failing = 1
+	}
+	gauge(c.failing, failing)
+	counter(c.lists, stats.Lists)
+	counter(c.events, stats.Events)
+	counter(c.failures, stats.Failures)
+}
