@@ -20,8 +20,6 @@ import (
 	"github.com/kubejwt/kubejwt"
 )
 
-const recordedIssuer = "https://kubernetes.default.svc.cluster.local"
-
 // recorded are the folders of testdata/clusters, whose README says what is
 // special about each, and what has to be there.
 var recorded = map[string]struct {
