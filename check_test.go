@@ -103,7 +103,7 @@ func TestCheckComesLast(t *testing.T) {
 
 // A copy has the same Check, and a joined Verifier each member's own.
 func TestCheckOfCopies(t *testing.T) {
-	k, other := newKit(t), newKit(t)
+	k, other := newKit(t), newOwnKit(t)
 	config := k.config
 	config.Check = func(kubejwt.Claims) error { return errors.New("no connection") }
 	v := mustNew(t, config)

@@ -206,7 +206,7 @@ func TestPublicKeysConflict(t *testing.T) {
 
 // A token without kid is tried with the keys that fit, four at most.
 func TestWithoutKeyID(t *testing.T) {
-	k := newKit(t)
+	k := newOwnKit(t)
 	rs256 := good()
 	rs256.Header = object{"kid": nil}
 	token := k.Mint(rs256) // by the first key
@@ -233,7 +233,7 @@ func TestWithoutKeyID(t *testing.T) {
 
 // A KeyFile is read again as it changes, and outlives its own absence for a day.
 func TestKeyFile(t *testing.T) {
-	k := newKit(t)
+	k := newOwnKit(t)
 	path := filepath.Join(t.TempDir(), "sa.pub")
 	writeFile(t, path, k.PublicKeysPEM())
 	synctest.Test(t, func(t *testing.T) {

@@ -24,6 +24,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -35,7 +36,11 @@ import (
 // Tests that look at the log bring a Logger of their own.
 func TestMain(m *testing.M) {
 	slog.SetDefault(slog.New(slog.DiscardHandler))
-	os.Exit(m.Run())
+	code := m.Run()
+	if c, err := sharedCluster(); err == nil {
+		c.Close()
+	}
+	os.Exit(code)
 }
 
 // reasonOf is "" for nil and for an error that is no refusal of a token.
@@ -53,7 +58,21 @@ type kit struct {
 	config kubejwt.Config
 }
 
+// sharedCluster is one for all tests that leave it as it is: an RSA key takes
+// a tenth of a second to make.
+var sharedCluster = sync.OnceValues(kubejwttest.Start)
+
 func newKit(t testing.TB) kit {
+	t.Helper()
+	c, err := sharedCluster()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kit{c, staticConfig(t, c)}
+}
+
+// newOwnKit is for tests that change the cluster.
+func newOwnKit(t testing.TB) kit {
 	t.Helper()
 	c := kubejwttest.NewCluster(t)
 	return kit{c, staticConfig(t, c)}

@@ -78,7 +78,7 @@ func TestConformance(t *testing.T) {
 }
 
 func TestHandlerWithoutKeys(t *testing.T) {
-	k := newKit(t)
+	k := newOwnKit(t)
 	k.SetAvailable(false)
 	h := mustNew(t, k.Config("data-store")).Handler(whoami)
 	r := httptest.NewRequest(http.MethodGet, "/", nil)

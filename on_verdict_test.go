@@ -97,7 +97,7 @@ func TestOnVerdictOfCopies(t *testing.T) {
 
 // Of a joined Verifier the first member tells what no member has judged.
 func TestOnVerdictJoined(t *testing.T) {
-	k, other := newKit(t), newKit(t)
+	k, other := newKit(t), newOwnKit(t)
 	other.config.Issuer = "https://other.example"
 	first, second := &verdicts{t: t}, &verdicts{t: t}
 	k.config.OnVerdict, other.config.OnVerdict = first.note, second.note

@@ -131,7 +131,7 @@ func TestWhatIsRemembered(t *testing.T) {
 }
 
 func TestCacheSize(t *testing.T) {
-	k := newKit(t)
+	k := newOwnKit(t)
 	k.RotateKey("ES256")
 	k.config = staticConfig(t, k.Cluster)
 	k.config.CacheSize = 10
@@ -181,7 +181,7 @@ func TestKnownHeader(t *testing.T) {
 // and however long its names are.
 func TestRememberedSize(t *testing.T) {
 	const tokens, most = 1000, 3 << 10
-	k := newKit(t)
+	k := newOwnKit(t)
 	k.RotateKey("ES256")
 	config := staticConfig(t, k.Cluster)
 	config.ServiceAccounts = []string{"*"}

@@ -347,7 +347,7 @@ func TestRefusalsAreLogged(t *testing.T) {
 }
 
 func TestCancelledContext(t *testing.T) {
-	k := newKit(t)
+	k := newOwnKit(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	// Nobody waits here, so that there is nothing to cancel.
