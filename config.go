@@ -16,7 +16,7 @@ import (
 	"github.com/kubejwt/kubejwt/internal/tokencache"
 )
 
-// Config says whose tokens a [Verifier] accepts. Issuer (but for [InCluster]),
+// Config says whose tokens a [Verifier] accepts. Issuer (except for [InCluster]),
 // Audiences and ServiceAccounts are required; no field turns a check off by
 // being empty. For durations and sizes 0 means the default, and negative means
 // none: no leeway, no bound, no memory.
@@ -205,7 +205,8 @@ func (config Config) check() (allowedAccounts, error) {
 	case config.Leeway > maxLeeway:
 		return allowedAccounts{}, badField("Leeway", "%v is more than %v", config.Leeway, maxLeeway)
 	case config.AcceptExtended && config.MaxLifetime == 0:
-		return allowedAccounts{}, badField("AcceptExtended", "needs an explicit MaxLifetime: such tokens live for a year, and the default refuses them")
+		return allowedAccounts{}, badField("AcceptExtended",
+			"needs an explicit MaxLifetime: such tokens live for a year, and the default refuses them")
 	}
 	list, err := accounts.Parse(config.ServiceAccounts)
 	if err != nil {
@@ -243,7 +244,8 @@ func (config Config) checkTexts() error {
 // server too: this service, or whoever breaks into it, could use it there.
 func (c *cluster) warnOfAudience(logger *slog.Logger, issuer string) {
 	if slices.Contains(c.config.Audiences, issuer) {
-		logger.Warn("kubejwt: an audience is the cluster's issuer: whoever steals a token from this service can use it at the API server",
+		logger.Warn("kubejwt: an audience is the cluster's issuer: "+
+			"whoever steals a token from this service can use it at the API server",
 			"audience", issuer)
 	}
 }

@@ -60,7 +60,8 @@ func (r Reason) advice() string {
 	case ReasonBadAlgorithm:
 		return "kube-apiserver signs with RS256, ES256, ES384 or ES512, as fits the key"
 	case ReasonLegacy:
-		return "a Secret of type kubernetes.io/service-account-token never expires and names no audience: mount a projected token (serviceAccountToken with an audience) instead"
+		return "a Secret of type kubernetes.io/service-account-token never expires and names no audience: " +
+			"mount a projected token (serviceAccountToken with an audience) instead"
 	case ReasonWrongIssuer:
 		return "the token is from another cluster, or Config.Issuer is not what this cluster writes as iss"
 	case ReasonUnknownKey:
@@ -74,7 +75,8 @@ func (r Reason) advice() string {
 	case ReasonNotYetValid:
 		return "compare the clocks of this machine and of the cluster"
 	case ReasonStale:
-		return "read the mounted token file again before each call: kubelet renews it, and the API server honours the old one for its own use only"
+		return "read the mounted token file again before each call: " +
+			"kubelet renews it, and the API server honours the old one for its own use only"
 	case ReasonLifetimeTooLong:
 		return "mount a token with a shorter expirationSeconds, or raise Config.MaxLifetime"
 	case ReasonNotAServiceAccount:

@@ -19,7 +19,7 @@ func allocated() uint64 {
 	return sample[0].Value.Uint64()
 }
 
-// mostGrown is what Verify may allocate: no input is larger than 16 KiB, but for
+// mostGrown is what Verify may allocate: no input is larger than 16 KiB, except for
 // those that are refused for their size.
 const mostGrown = 1 << 20
 

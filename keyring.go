@@ -183,7 +183,8 @@ func (f *fileKeys) current(ctx context.Context) (keysAtHand, bool, error) {
 	goodAt := keypolicy.At(content.GoodAt)
 	if f.now().Since(goodAt) >= keypolicy.DefaultMaxStale {
 		problem := cmp.Or(content.Problem, errors.New("the clock was set, and the file not looked at since"))
-		return keysAtHand{}, false, &keysUnavailable{cause: fmt.Errorf("not in order for %v: %w", keypolicy.DefaultMaxStale, problem)}
+		err := fmt.Errorf("not in order for %v: %w", keypolicy.DefaultMaxStale, problem)
+		return keysAtHand{}, false, &keysUnavailable{cause: err}
 	}
 	return keysAtHand{Set: content.Value}, false, nil
 }

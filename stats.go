@@ -14,7 +14,7 @@ import (
 type Stats struct {
 	KeyIDs    []string  // of the keys in use, sorted
 	FetchedAt time.Time // when they were fetched or, of a KeyFile, last seen in order; zero: never
-	NextFetch time.Time // the earliest time of the next fetch, an unknown kid aside; zero: nothing is fetched, or nothing was yet
+	NextFetch time.Time // the earliest next fetch, except for an unknown kid; zero: none is planned
 	StaleAt   time.Time // from when they are no longer trusted; zero: never
 	LastError error     // of the last fetch or look at the KeyFile; nil if it succeeded
 

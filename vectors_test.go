@@ -125,7 +125,7 @@ func (s *served) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // config is what v is judged by. What its header does not say is the default,
-// but for the leeway: there is none.
+// except for the leeway: there is none.
 func (v vector) config(t testing.TB) kubejwt.Config {
 	t.Helper()
 	config := kubejwt.Config{

@@ -345,15 +345,18 @@ func (c *cluster) checkRegistered(r *registered) (audience string, err error) {
 		return "", refuse(7, ReasonExpired, "exp after "+formatTime(now.Add(-leeway)), formatTime(r.Expiry.time()))
 	}
 	if latest := now.Add(leeway); r.NotBefore.time().After(latest) || r.IssuedAt.time().After(latest) {
-		return "", refuse(7, ReasonNotYetValid, "nbf and iat no later than "+formatTime(latest), "nbf "+formatTime(r.NotBefore.time())+", iat "+formatTime(r.IssuedAt.time()))
+		return "", refuse(7, ReasonNotYetValid, "nbf and iat no later than "+formatTime(latest),
+			"nbf "+formatTime(r.NotBefore.time())+", iat "+formatTime(r.IssuedAt.time()))
 	}
 	end := c.acceptedUntil(r)
 	if !c.unexpired(end, now) {
 		return "", refuse(7, ReasonStale, "warnafter after "+formatTime(now.Add(-leeway)), formatTime(r.WarnAfter.time()))
 	}
 	// In seconds: as a Duration, 9999 years would wrap.
-	if most := int64(c.config.MaxLifetime / time.Second); c.config.MaxLifetime > 0 && end.seconds-r.IssuedAt.seconds > most {
-		return "", refuse(7, ReasonLifetimeTooLong, fmt.Sprintf("a lifetime of at most %d s", most), fmt.Sprintf("%d s", end.seconds-r.IssuedAt.seconds))
+	most, lifetime := int64(c.config.MaxLifetime/time.Second), end.seconds-r.IssuedAt.seconds
+	if c.config.MaxLifetime > 0 && lifetime > most {
+		return "", refuse(7, ReasonLifetimeTooLong,
+			fmt.Sprintf("a lifetime of at most %d s", most), fmt.Sprintf("%d s", lifetime))
 	}
 	return audience, nil
 }

@@ -33,7 +33,7 @@ type HandlerTest struct {
 	Good    Token    // is accepted: the answer has a status below 400
 	Denied  *Token   // is good, and its service account may not call: 403; nil: not tested
 
-	// Request makes the request that each token is sent with, but for the
+	// Request makes the request that each token is sent with, except the
 	// header that carries it: nil means Method and Path without a body.
 	Request func() *http.Request
 	Method  string // "" means GET

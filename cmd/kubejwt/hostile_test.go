@@ -100,7 +100,7 @@ func tokenPlaces(t *testing.T, cluster *kubejwttest.Cluster, text string) map[st
 	}
 }
 
-// placesOf are all places, but for those of a server.
+// placesOf are all places, except those of a server.
 func placesOf(t *testing.T, cluster *kubejwttest.Cluster, text string) []place {
 	keys := writeFile(t, string(cluster.PublicKeysPEM()))
 	issuer := cluster.Config("any").Issuer

@@ -116,7 +116,7 @@ func (c claimed) json() *tokenJSON {
 	return out
 }
 
-// json is the object as it is, but for values that are not fit to be shown.
+// json is the object as it is, except values that are not fit to be shown.
 func (p part) json() map[string]any {
 	if p.object == nil {
 		return nil

@@ -10,7 +10,7 @@ import (
 	"github.com/kubejwt/kubejwt/internal/strictjson"
 )
 
-// registered are the claims of rule 7, but for iss. The library's rule ends at
+// registered are the claims of rule 7, except iss. The library's rule ends at
 // the first fault; a reader wants all of them, so the command judges these
 // again. A test holds its first fault against the library's.
 type registered struct {

@@ -408,7 +408,7 @@ func (rec *recorder) mustBeBare(t *testing.T, line string) {
 	}
 	for name, values := range rec.last.Header {
 		switch name {
-		case "Authorization", "Connection", "Accept-Encoding", "User-Agent": // the proxy's own, but for the first
+		case "Authorization", "Connection", "Accept-Encoding", "User-Agent": // the proxy's own, except the first
 		default:
 			t.Errorf("%s: kubejwt was sent %s: %q", line, name, values)
 		}

@@ -174,7 +174,7 @@ func (s *Server) cut() {
 	}
 }
 
-// Silence makes streams say nothing, but for the list that a new one begins
+// Silence makes streams say nothing, except the list that a new one begins
 // with. What happens is told when it ends.
 func (s *Server) Silence(silent bool) {
 	s.mu.Lock()

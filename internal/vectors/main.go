@@ -94,7 +94,7 @@ func compare(folder string, files map[string]string) error {
 	return nil
 }
 
-// stale are the files in folder that are not among files, but for the README.
+// stale are the files in folder that are not among files, except the README.
 func stale(folder string, files map[string]string) []string {
 	var names []string
 	for _, pattern := range []string{"*", "keys/*"} {
