@@ -229,10 +229,11 @@ func TestConfigFailsClosed(t *testing.T) {
 // What Verify is given can be changed afterwards, to no effect.
 func TestNewCopies(t *testing.T) {
 	k := newKit(t)
-	audiences := []string{"data-store"}
+	audiences, former := []string{"data-store"}, []string{k.config.Issuer}
 	k.config.Audiences = audiences
+	k.config.Issuer, k.config.FormerIssuers = "https://new.example", former
 	v := mustNew(t, k.config)
-	audiences[0] = "reports"
+	audiences[0], former[0] = "reports", "https://evil.example"
 	public := k.config.Keys.(kubejwt.PublicKeys)[0].Key.(*rsa.PublicKey)
 	public.N.SetInt64(0)
 	public.E = 0
