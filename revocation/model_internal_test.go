@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -96,7 +97,7 @@ type model struct {
 	names     map[apiserver.Key]string
 	uids      int
 	seen      map[string]bool // deleted while a stream that stood knew them
-	available bool
+	available atomic.Bool     // streams read it while a step is made
 	silent    bool
 	restore   func()
 	backup    map[apiserver.Key]string
@@ -109,7 +110,7 @@ func newModel(t *testing.T, seed uint64) *model {
 	m := &model{
 		T: t, Rand: rand.New(rand.NewPCG(seed, 0)), server: apiserver.New(), start: time.Now(),
 		objects: make(map[string][]moment), names: make(map[apiserver.Key]string), seen: make(map[string]bool),
-		available: true, availableSince: time.Now(),
+		availableSince: time.Now(),
 	}
 	m.skew = time.Duration(m.IntN(119)-59) * time.Second // and iat is in whole seconds
 	watcher, err := New(Options{
@@ -120,6 +121,7 @@ func newModel(t *testing.T, seed uint64) *model {
 		MaxStale:        time.Duration(2+m.IntN(5)) * time.Minute,
 		Logger:          slog.New(slog.DiscardHandler),
 	})
+	m.available.Store(true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +130,7 @@ func newModel(t *testing.T, seed uint64) *model {
 }
 
 func (m *model) RoundTrip(r *http.Request) (*http.Response, error) {
-	if !m.available {
+	if !m.available.Load() {
 		return nil, fmt.Errorf("unavailable")
 	}
 	return m.server.Answer(r).Response(r), nil
@@ -186,10 +188,10 @@ func (m *model) wait(most time.Duration) time.Duration { return rand.N(most) }
 
 func (m *model) setAvailable(available bool) {
 	m.note("available: %v", available)
-	if available && !m.available {
+	if available && !m.available.Load() {
 		m.availableSince = time.Now()
 	}
-	m.available = available
+	m.available.Store(available)
 	if !available {
 		m.server.Cut()
 	}
@@ -350,7 +352,7 @@ const settled = maxSilence + clockSlack + 2*maxDelay + 2*time.Second
 func (m *model) judgeOne(tok *token, outcome string) {
 	now := time.Now()
 	apart := m.skew.Abs() + time.Second
-	calm := m.available && now.Sub(m.availableSince) > settled
+	calm := m.available.Load() && now.Sub(m.availableSince) > settled
 	switch outcome {
 	case "accepted":
 		for _, e := range m.evidence(tok, now) {

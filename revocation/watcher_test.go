@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -203,19 +204,19 @@ func TestDenied(t *testing.T) {
 	for _, when := range []revocation.Stale{revocation.Accept, revocation.Refuse} {
 		for _, code := range []int{401, 403, 404} {
 			var log logBuffer
-			var denied, broken bool
+			var denied, broken atomic.Bool
 			c := kubejwttest.NewCluster(t)
 			inner := c.Transport()
 			transport := roundTrip(func(r *http.Request) (*http.Response, error) {
 				switch {
-				case denied && strings.Contains(r.URL.Path, "/pods"):
+				case denied.Load() && strings.Contains(r.URL.Path, "/pods"):
 					return answer(r, code, nil), nil
-				case broken:
+				case broken.Load():
 					return nil, errors.New("broken")
 				}
 				return inner.RoundTrip(r)
 			})
-			denied = true
+			denied.Store(true)
 			synctest.Test(t, func(t *testing.T) {
 				s := newService(t, c, revocation.Options{WhenStale: when, Transport: transport, Logger: log.logger(), ServiceAccounts: []string{"shop/api", "shop/web"}})
 				defer s.run()()
@@ -232,16 +233,17 @@ func TestDenied(t *testing.T) {
 						t.Errorf("the log lacks %q: %s", want, log.String())
 					}
 				}
-				denied, broken = false, true
+				denied.Store(false)
+				broken.Store(true)
 				time.Sleep(time.Hour)
 				s.expect("then it breaks", s.Mint(ofPod("a")), undecided)
-				broken = false
+				broken.Store(false)
 				time.Sleep(time.Minute)
 				s.expect("then it answers", s.Mint(ofPod("a")), accepted)
 				if err := s.watcher.Ready(t.Context()); err != nil {
 					t.Errorf("Ready: %v", err)
 				}
-				denied = true
+				denied.Store(true)
 				s.CutWatches()
 				time.Sleep(time.Second)
 				s.expect("refused after the first list", token, accepted)
