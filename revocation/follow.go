@@ -58,30 +58,27 @@ func (s *stream) follow(ctx context.Context) {
 		}
 		s.fail(err)
 		tried()
-		wait(ctx, delay(max(failed, brief-1), err))
+		wait(ctx, s.watcher.delay(max(failed, brief-1), err))
 	}
 }
 
 // delay is how long to wait after so many failed attempts in a row.
 //
-// The first ones follow soon: a connection breaks. Then the API server is away,
-// and so it is for everybody else: the third wait spreads a fleet evenly over 30
-// s, and the later ones keep it so. Waits that double from the start would have
-// half of a fleet come back within seconds of each other.
-func delay(failed int, err error) time.Duration {
-	least, most := minDelay, maxDelay
+// The first ones follow soon: connections break. From the third on the API
+// server is away, and so it is for everybody else: each Watcher, with all its
+// streams, has a turn of its own every 30 s, so that a fleet comes back evenly.
+func (w *Watcher) delay(failed int, err error) time.Duration {
+	var random time.Duration
 	switch failed {
 	case 0:
-		least, most = 0, firstDelay
+		random = rand.N(firstDelay)
 	case 1:
-		most = 2 * time.Second
+		random = minDelay + rand.N(2*time.Second)
 	case 2:
-		most = 4 * time.Second
-	case 3:
+		random = minDelay + rand.N(4*time.Second)
 	default:
-		least = 25 * time.Second
+		random = max(minDelay, maxDelay-(time.Since(w.turn)%maxDelay))
 	}
-	random := least + rand.N(most-least)
 	if after := retryAfter(err); after > 0 {
 		return min(max(random, after+rand.N(time.Second)), maxDelay)
 	}

@@ -112,6 +112,7 @@ func newModel(t *testing.T, seed uint64) *model {
 		objects: make(map[string][]moment), names: make(map[apiserver.Key]string), seen: make(map[string]bool),
 		availableSince: time.Now(),
 	}
+	m.available.Store(true)
 	m.skew = time.Duration(m.IntN(119)-59) * time.Second // and iat is in whole seconds
 	watcher, err := New(Options{
 		ServiceAccounts: []string{"shop/api"},
@@ -420,11 +421,13 @@ func (m *model) evidence(tok *token, now time.Time) (all []evidence) {
 	m.watcher.mu.RLock()
 	defer m.watcher.mu.RUnlock()
 	s := m.watcher.scopes[accounts.Account{Namespace: "shop", Name: "api"}]
-	_, age := s.accounts.view.judge(tok.claims.ServiceAccount.UID, tok.claims.IssuedAt, now)
-	all = append(all, evidence{tok.claims.ServiceAccount.UID, now.Add(-age)})
+	age := func(v *view, uid string) time.Duration {
+		_, live := v.judge(uid, tok.claims.IssuedAt, now)
+		return v.age(live, tok.claims.IssuedAt, now)
+	}
+	all = append(all, evidence{tok.claims.ServiceAccount.UID, now.Add(-age(&s.accounts.view, tok.claims.ServiceAccount.UID))})
 	if tok.claims.Pod.UID != "" {
-		_, age := s.pods.view.judge(tok.claims.Pod.UID, tok.claims.IssuedAt, now)
-		all = append(all, evidence{tok.claims.Pod.UID, now.Add(-age)})
+		all = append(all, evidence{tok.claims.Pod.UID, now.Add(-age(&s.pods.view, tok.claims.Pod.UID))})
 	}
 	return all
 }

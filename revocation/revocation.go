@@ -33,6 +33,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -112,6 +113,7 @@ type Watcher struct {
 
 	state   atomic.Int32  // of the states below
 	mu      sync.RWMutex  // guards what the streams know, and what follows
+	turn    time.Time     // from then on, every 30 s, is when streams are tried again
 	pending int           // streams that were not tried yet
 	tried   chan struct{} // closed when there are none
 
@@ -205,6 +207,7 @@ func (w *Watcher) begin() bool {
 	if w.state.Load() != notRunning {
 		return false
 	}
+	w.turn = time.Now().Add(-rand.N(maxDelay))
 	w.pending, w.tried = len(w.streams), make(chan struct{})
 	w.state.Store(running)
 	return true
@@ -285,22 +288,23 @@ func (w *Watcher) judge(podsOf, accountsOf *stream, claims *kubejwt.Claims) erro
 	t := time.Now()
 	w.mu.RLock()
 	defer w.mu.RUnlock()
-	gone, age := accountsOf.view.judge(claims.ServiceAccount.UID, claims.IssuedAt, t)
+	gone, live := accountsOf.view.judge(claims.ServiceAccount.UID, claims.IssuedAt, t)
 	if gone {
 		return revoked("service account", claims.ServiceAccount)
 	}
-	denied := accountsOf.denied
+	denied, podLive := accountsOf.denied, false
 	if podsOf != nil {
-		gone, podAge := podsOf.view.judge(claims.Pod.UID, claims.IssuedAt, t)
-		if gone {
+		if gone, podLive = podsOf.view.judge(claims.Pod.UID, claims.IssuedAt, t); gone {
 			return revoked("pod", claims.Pod)
 		}
-		age, denied = max(age, podAge), cmp.Or(denied, podsOf.denied)
+		denied = cmp.Or(denied, podsOf.denied)
 	}
-	switch {
+	switch most := w.options.MaxStale; {
 	case denied != nil:
 		return denied
-	case age > w.options.MaxStale && w.options.WhenStale == Refuse:
+	case w.options.WhenStale == Accept, t.Sub(claims.IssuedAt) <= most: // no evidence is older than that
+		return nil
+	case accountsOf.view.age(live, claims.IssuedAt, t) > most, podsOf != nil && podsOf.view.age(podLive, claims.IssuedAt, t) > most:
 		return errStale
 	default:
 		return nil

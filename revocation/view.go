@@ -108,24 +108,31 @@ func (v *view) listed(list map[string]int64, requested, now time.Time) view {
 	return next
 }
 
-// judge says, at time t, whether the object is gone, and how old the evidence
-// for the contrary is. A token that was issued at iat proves that the object
-// was there at that time.
-func (v *view) judge(uid string, iat, t time.Time) (gone bool, age time.Duration) {
+// judge says, at time t, whether the object is gone and, if it is not, whether
+// the view has it. A token that was issued at iat proves that it was there at
+// that time.
+func (v *view) judge(uid string, iat, t time.Time) (gone, live bool) {
 	if _, gone := v.gone[uid]; gone {
-		return true, 0
+		return true, false
 	}
 	deletion, live := v.live[uid]
 	switch {
-	case !live && iat.Add(clockSlack).Before(v.asOf):
-		return true, 0
-	case !live: // younger than the view
-		return false, t.Sub(iat)
-	case deletion != 0 && time.Unix(deletion, 0).Add(deletionGrace).Before(t):
-		return true, 0
+	case !live: // or younger than the view
+		return iat.Add(clockSlack).Before(v.asOf), false
+	case deletion != 0:
+		return time.Unix(deletion, 0).Add(deletionGrace).Before(t), true
 	default:
-		return false, min(t.Sub(iat), elapsed(v.asOf, t))
+		return false, true
 	}
+}
+
+// age is how old, at time t, the evidence is that an object is there which judge
+// has not found gone.
+func (v *view) age(live bool, iat, t time.Time) time.Duration {
+	if !live {
+		return t.Sub(iat)
+	}
+	return min(t.Sub(iat), elapsed(v.asOf, t))
 }
 
 // elapsed is the larger of the monotonic and the wall clock's idea of t - from:

@@ -62,7 +62,11 @@ func TestView(t *testing.T) {
 			for _, step := range tt.steps {
 				step(&v)
 			}
-			gone, age := v.judge("a", at(tt.iat), at(1000))
+			gone, live := v.judge("a", at(tt.iat), at(1000))
+			age := v.age(live, at(tt.iat), at(1000))
+			if gone {
+				age = 0
+			}
 			if want := time.Duration(tt.age) * time.Second; gone != tt.gone || age != want {
 				t.Errorf("gone %v, age %v: want %v, %v", gone, age, tt.gone, want)
 			}

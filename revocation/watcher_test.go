@@ -383,18 +383,18 @@ func TestNeverSeen(t *testing.T) {
 func TestWithoutWatchList(t *testing.T) {
 	c := kubejwttest.NewCluster(t)
 	inner := c.Transport()
-	var pages, watches int
+	var pages, watches atomic.Int64
 	options := revocation.Options{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 		query := r.URL.Query()
 		switch {
 		case query.Get("sendInitialEvents") != "":
 			return answer(r, http.StatusUnprocessableEntity, nil), nil
 		case query.Get("watch") != "":
-			watches++
+			watches.Add(1)
 		case query.Get("resourceVersion") != "":
 			t.Errorf("a list of a resource version: %s", r.URL)
 		case strings.Contains(r.URL.Path, "/pods"):
-			pages++
+			pages.Add(1)
 			query.Set("limit", "2")
 			r.URL.RawQuery = query.Encode()
 		}
@@ -408,8 +408,8 @@ func TestWithoutWatchList(t *testing.T) {
 		}
 		defer s.run()()
 		synctest.Wait()
-		if stats := s.watcher.Stats(); stats.Pods != 5 || stats.ServiceAccounts != 1 || stats.Lists != 2 || pages != 3 || watches != 2 {
-			t.Errorf("%+v, %d pages, %d watches", stats, pages, watches)
+		if stats := s.watcher.Stats(); stats.Pods != 5 || stats.ServiceAccounts != 1 || stats.Lists != 2 || pages.Load() != 3 || watches.Load() != 2 {
+			t.Errorf("%+v, %d pages, %d watches", stats, pages.Load(), watches.Load())
 		}
 		s.DeletePod("shop", "e")
 		synctest.Wait()

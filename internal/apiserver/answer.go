@@ -124,14 +124,13 @@ func (s *Server) Answer(r *http.Request) *Answer {
 
 func (s *Server) answerWatch(q *query) *Answer {
 	version, err := parseVersion(q.version)
-	switch {
-	case err != nil:
+	if err != nil {
 		return Failure(http.StatusBadRequest, "BadRequest", "invalid resource version")
-	case q.initialEvents && version > s.version:
-		return Failure(http.StatusGatewayTimeout, "Timeout", "Too large resource version")
 	}
 	stream := s.open(q)
 	switch {
+	case q.initialEvents && version > s.version:
+		stream.first = [][]byte{line("ERROR", status(http.StatusGatewayTimeout, "Timeout", "Too large resource version"))}
 	case q.initialEvents, version == 0:
 		stream.begin(s.list(q))
 	case version < s.compacted:

@@ -1,10 +1,12 @@
 // Plot draws the pictures of docs, and writes the tables that belong to them:
 //
 //	go run ./plot keys ../../docs/keys.csv ../../docs/keys.svg
+//	go run ./plot revocation ../../docs/revocation.csv ../../docs/revocation.svg
 //	go run ./plot speed bench.txt
 //	go run ./plot speed bench.txt ../../docs/speed.md ../../docs/speed.svg
 //
-// keys.csv is what TestSimulation of the root module writes, and bench.txt the
+// keys.csv is what TestSimulation of the root module writes, revocation.csv what
+// TestWatchLatency of internal/e2e does, and bench.txt the
 // output of this module's benchmarks, as benchstat reads it.
 package main
 
@@ -31,12 +33,14 @@ func run(args []string) error {
 	switch {
 	case len(args) == 3 && args[0] == "keys":
 		return drawKeys(args[1], args[2])
+	case len(args) == 3 && args[0] == "revocation":
+		return drawRevocation(args[1], args[2])
 	case len(args) == 2 && args[0] == "speed":
 		return printSpeed(args[1], os.Stdout)
 	case len(args) == 4 && args[0] == "speed":
 		return writeSpeed(args[1], args[2], args[3])
 	default:
-		return errors.New("usage: plot keys CSV SVG, or plot speed BENCHMARKS [MARKDOWN SVG]")
+		return errors.New("usage: plot keys CSV SVG, plot revocation CSV SVG, or plot speed BENCHMARKS [MARKDOWN SVG]")
 	}
 }
 
