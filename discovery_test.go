@@ -481,14 +481,18 @@ func TestSecretsInURLs(t *testing.T) {
 				"named and followed":  server.document(`{"issuer":%q,"jwks_uri":%q}`, cluster.Config("x").Issuer, "https://127.0.0.1:1/"+query),
 			} {
 				server.answerWith(answer)
-				logged := new(bytes.Buffer)
+				logged := newLockedLog()
 				config := cluster.Config("data-store")
 				config.Logger = slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 				keys.CAFile, keys.SnapshotFile = server.caFile, filepath.Join(t.TempDir(), "snapshot")
 				config.Keys = keys
 				v := mustNew(t, config)
 				_, err := v.Verify(t.Context(), known)
-				snapshot, _ := os.ReadFile(keys.SnapshotFile)
+				logged.waitFor("etch") // fetched, or fetching failed
+				var snapshot []byte
+				for err == nil && len(snapshot) == 0 { // it is written behind the caller's back
+					snapshot, _ = os.ReadFile(keys.SnapshotFile)
+				}
 				for _, text := range []string{fmt.Sprint(err), logged.String(), fmt.Sprintf("%+v", v.Stats()), string(snapshot)} {
 					if strings.Contains(text, secretText) {
 						t.Errorf("%s: shows the query: %s", name, text)

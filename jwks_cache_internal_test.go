@@ -826,7 +826,11 @@ func TestRememberedTokenHasOneFetch(t *testing.T) {
 		s.failWith(errors.New("connection refused"))
 		time.Sleep(25 * time.Hour)
 		// Once the fetch has failed, another would be allowed at once.
-		s.cache.logger = slog.New(logFunc(func() { s.wallAhead += time.Hour }))
+		s.cache.logger = slog.New(logFunc(func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.wallAhead += time.Hour
+		}))
 		s.must(token, "unavailable")
 		s.mustFetches(1)
 		if got := s.verifier.Stats(); got.KeysUnavailable != 1 || got.RememberedHits != 0 {

@@ -87,6 +87,8 @@ func tell(t *testing.T, plot func(*testing.T, *story)) {
 
 func (s *story) now() keypolicy.Instant {
 	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return keypolicy.Instant{Mono: now.Add(-s.monoBehind), Wall: now.Round(0).Add(s.wallAhead)}
 }
 

@@ -496,3 +496,33 @@ func vectorVerifier(f testing.TB, keys string) *kubejwt.Verifier {
 	v := vector{name: keys, header: map[string]string{"keys": keys, "now": "1700000000"}}
 	return mustNew(f, v.config(f))
 }
+
+// lockedLog is the text of a log that is written to in the background.
+type lockedLog struct {
+	written *sync.Cond // its lock guards text
+	text    strings.Builder
+}
+
+func newLockedLog() *lockedLog { return &lockedLog{written: sync.NewCond(new(sync.Mutex))} }
+
+func (l *lockedLog) Write(line []byte) (int, error) {
+	l.written.L.Lock()
+	defer l.written.L.Unlock()
+	defer l.written.Broadcast()
+	return l.text.Write(line)
+}
+
+func (l *lockedLog) String() string {
+	l.written.L.Lock()
+	defer l.written.L.Unlock()
+	return l.text.String()
+}
+
+// waitFor returns when the log has text in it.
+func (l *lockedLog) waitFor(text string) {
+	l.written.L.Lock()
+	defer l.written.L.Unlock()
+	for !strings.Contains(l.text.String(), text) {
+		l.written.Wait()
+	}
+}
