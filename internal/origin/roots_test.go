@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -74,6 +75,9 @@ func TestOddRoots(t *testing.T) {
 				t.Fatalf("%s: %v", name, err)
 			}
 			answer.Body.Close()
+		}
+		for !strings.Contains(logged.String(), "PEM block") {
+			runtime.Gosched() // the log is told behind the caller's back
 		}
 		text := logged.String()
 		if strings.Count(text, "PEM block 1 of 2") != 1 || !strings.Contains(text, tt.why) || !strings.Contains(text, s.caFile) {
