@@ -98,7 +98,7 @@ func TestWatch(t *testing.T) {
 			m := e.Object.Metadata
 			text := e.Type + " " + e.Object.Kind + " " + m.Name + " " + m.Annotations["k8s.io/initial-events-end"]
 			if m.DeletionTimestamp != nil {
-				text += " " + m.DeletionTimestamp.Sub(time.Now()).Round(time.Second).String()
+				text += " " + time.Until(*m.DeletionTimestamp).Round(time.Second).String()
 			}
 			return strings.TrimSpace(text)
 		}
