@@ -17,8 +17,6 @@ func handleUntil(expiry time.Time, srv any, stream verifiedStream, handler grpc.
 	ctx, cancel := context.WithDeadlineCause(stream.ctx, expiry, expired)
 	defer cancel()
 	stream.ctx = ctx
-	timer := time.NewTimer(time.Until(expiry))
-	defer timer.Stop()
 
 	done := make(chan result, 1)
 	go func() {
@@ -29,15 +27,21 @@ func handleUntil(expiry time.Time, srv any, stream verifiedStream, handler grpc.
 		}()
 		r.err = handler(srv, stream)
 	}()
+	var r result
 	select {
-	case <-timer.C:
-		return expired
-	case r := <-done:
-		if r.panicked != nil {
-			panic(r.panicked) // to whoever recovers the panics of handlers
+	case <-ctx.Done():
+		// Not a timer of its own: the handler would sometimes see the stream end
+		// before its context says why.
+		if context.Cause(ctx) == expired {
+			return expired
 		}
-		return r.err
+		r = <-done
+	case r = <-done:
 	}
+	if r.panicked != nil {
+		panic(r.panicked) // to whoever recovers the panics of handlers
+	}
+	return r.err
 }
 
 // result is how a handler ended.
