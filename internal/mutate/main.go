@@ -4,7 +4,7 @@
 // a test is missing, or the change changes nothing, and stands with its reason
 // in survivors.txt.
 //
-//	go run ./internal/mutate [-file REGEXP] [-and PACKAGE] [PACKAGE...]
+//	go run ./internal/mutate [-file REGEXP] [-again FILE] [-and PACKAGE] [PACKAGE...]
 //
 // It is run by hand, in the root of the module, as .ci/mutate. No file is
 // changed: all mutants of a package are compiled into it at once, by an overlay,
@@ -19,6 +19,8 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -30,6 +32,7 @@ var survivors string
 
 func main() {
 	files := flag.String("file", "", "mutate only the files whose paths match")
+	again := flag.String("again", "", "try only the mutants that stand in this file, which an earlier run has printed")
 	and := flag.String("and", "", "let those that survive meet the tests of this package, too")
 	flag.Parse()
 	packages := flag.Args()
@@ -44,9 +47,15 @@ func main() {
 	if err != nil {
 		fail(err)
 	}
+	var only map[string]bool
+	if *again != "" {
+		if only, err = linesOf(*again); err != nil {
+			fail(err)
+		}
+	}
 	survived := false
 	for _, pkg := range packages {
-		result, err := judge(pkg, *and, pattern, accepted)
+		result, err := judge(pkg, *and, pattern, only, accepted)
 		if err != nil {
 			fail(err)
 		}
@@ -63,8 +72,20 @@ func fail(err error) {
 	os.Exit(2)
 }
 
-// judge prints the mutants of a package that survive, as they do.
-func judge(pkg, and string, files *regexp.Regexp, accepted map[string]string) (result, error) {
+func linesOf(file string) (map[string]bool, error) {
+	text, err := os.ReadFile(file)
+	lines := make(map[string]bool)
+	for line := range strings.Lines(string(text)) {
+		lines[strings.TrimSuffix(line, "\n")] = true
+	}
+	return lines, err
+}
+
+// judge prints the mutants of a package that survive, as they do. If only is not
+// nil, it tries those whose keys are in it.
+func judge(
+	pkg, and string, files *regexp.Regexp, only map[string]bool, accepted map[string]string,
+) (result, error) {
 	work, err := os.MkdirTemp("", "mutate-")
 	if err != nil {
 		return result{}, err
@@ -73,6 +94,12 @@ func judge(pkg, and string, files *regexp.Regexp, accepted map[string]string) (r
 	s, err := newSubject(pkg, files, work)
 	if err != nil {
 		return result{}, err
+	}
+	if only != nil {
+		s.mutants = slices.DeleteFunc(s.mutants, func(m mutant) bool { return !only[m.key()] })
+	}
+	if len(s.mutants) == 0 {
+		return result{pkg: pkg}, nil
 	}
 	suites, err := s.suites(and)
 	if err != nil {

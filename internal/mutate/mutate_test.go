@@ -110,7 +110,7 @@ func TestForever(t *testing.T) { Forever(1) }
 		}
 	}
 	accepted := map[string]string{"p.go Forever: its body → return zero values": "it does nothing"}
-	r, err := judge(".", "", regexp.MustCompile(""), accepted)
+	r, err := judge(".", "", regexp.MustCompile(""), nil, accepted)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,6 +133,58 @@ func TestForever(t *testing.T) { Forever(1) }
 	}
 	if !strings.HasSuffix(r.String(), "8 survived, 1 change nothing: 38.5 % killed") {
 		t.Error(r)
+	}
+
+	only := map[string]bool{
+		"p.go Larger: a > b → a >= b":                 true,
+		"p.go Forever: its body → return zero values": true,
+		"p.go Gone: a > b → a >= b":                   true,
+	}
+	if r, err = judge(".", "", regexp.MustCompile(""), only, accepted); err != nil {
+		t.Fatal(err)
+	}
+	if want := ".: 2 mutants: 0 killed, 1 survived, 1 change nothing: 0.0 % killed"; r.String() != want {
+		t.Errorf("once more: %v, want %s", r, want)
+	}
+}
+
+// The slow tests are many, and the one that noticed the mutant before is tried
+// ahead of them.
+func TestOrder(t *testing.T) {
+	reaches := map[int]bool{1: true}
+	u := &suite{
+		tests: []test{
+			{"Quick", firstRun / 2, reaches},
+			{"Elsewhere", firstRun / 2, nil},
+			{"AsQuick", firstRun / 2, reaches},
+			{"Slow", firstRun, reaches},
+			{"Killer", firstRun, reaches},
+			{"Slowest", firstRun, reaches},
+		},
+		killer: "Killer",
+	}
+	var got []string
+	for _, tests := range u.order(mutant{id: 1}) {
+		for _, t := range tests {
+			got = append(got, t.name)
+		}
+		got = append(got, "")
+	}
+	if diff := cmp.Diff([]string{"Quick", "AsQuick", "", "Killer", "", "Slow", "Slowest", ""}, got); diff != "" {
+		t.Errorf("order (-want +got):\n%s", diff)
+	}
+}
+
+func TestFailedTest(t *testing.T) {
+	for out, want := range map[string]string{
+		"=== RUN\n--- FAIL: TestOne (0.00s)\n    --- FAIL: TestOne/two (0.00s)\n": "TestOne",
+		"panic: test timed out after 5s\n\trunning tests:\n\t\tTestOne (5s)\n":    "TestOne",
+		"--- FAIL: ExampleVerifier (0.00s)\n":                                     "ExampleVerifier",
+		"panic: in a goroutine\n":                                                 "",
+	} {
+		if got := failedTest([]byte(out)); got != want {
+			t.Errorf("%q: %q, want %q", out, got, want)
+		}
 	}
 }
 

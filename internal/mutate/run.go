@@ -76,6 +76,7 @@ func newSubject(pkg string, files *regexp.Regexp, work string) (*subject, error)
 type suite struct {
 	binary, folder string
 	tests          []test // quickest first
+	killer         string // the test that killed the last mutant
 }
 
 type test struct {
@@ -150,28 +151,19 @@ const (
 
 // kills reports whether a test fails, or does not end, with the mutant awake.
 func (u *suite) kills(m mutant) (bool, error) {
-	var first, rest []string
-	var took, tookFirst time.Duration
-	for _, t := range u.tests {
-		if !t.reaches[m.id] {
+	for _, tests := range u.order(m) {
+		if len(tests) == 0 {
 			continue
 		}
-		took += t.took
-		if took <= firstRun {
-			first, tookFirst = append(first, t.name), took
-		} else {
-			rest = append(rest, t.name)
+		var names []string
+		timeout := leeway
+		for _, t := range tests {
+			names = append(names, t.name)
+			timeout += 5 * t.took
 		}
-	}
-	for _, run := range []struct {
-		tests []string
-		took  time.Duration
-	}{{first, tookFirst}, {rest, took}} {
-		if len(run.tests) == 0 {
-			continue
-		}
-		_, err := u.run("^("+strings.Join(run.tests, "|")+")$", leeway+5*run.took, fmt.Sprintf("MUTANT=%d", m.id))
+		out, err := u.run("^("+strings.Join(names, "|")+")$", timeout, fmt.Sprintf("MUTANT=%d", m.id))
 		if _, failed := errors.AsType[*exec.ExitError](err); failed {
+			u.killer = failedTest(out)
 			return true, nil
 		}
 		if err != nil {
@@ -179,4 +171,38 @@ func (u *suite) kills(m mutant) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// order is what to run one after the other, until something fails: the quickest
+// tests that reach the mutant, the one that killed the mutant before, which
+// stands close to this one, and the rest.
+func (u *suite) order(m mutant) [3][]test {
+	var order [3][]test
+	var took time.Duration
+	for _, t := range u.tests {
+		if !t.reaches[m.id] {
+			continue
+		}
+		took += t.took
+		switch {
+		case took <= firstRun:
+			order[0] = append(order[0], t)
+		case t.name == u.killer:
+			order[1] = append(order[1], t)
+		default:
+			order[2] = append(order[2], t)
+		}
+	}
+	return order
+}
+
+var failure = regexp.MustCompile(`(?m)^(?:--- FAIL: |\t\t)((?:Test|Example)\w*) \(`)
+
+// failedTest is the test that failed or did not end, "" if the output does not
+// tell.
+func failedTest(out []byte) string {
+	if found := failure.FindSubmatch(out); found != nil {
+		return string(found[1])
+	}
+	return ""
 }
