@@ -9,11 +9,11 @@ import (
 	"github.com/kubejwt/kubejwt/internal/strictjson"
 )
 
-// Claims is the identity that a token proves. It is a comparable value: two
-// verifications of one token give equal Claims. Times are in UTC.
+// Claims is the identity that a token proves. It is a comparable value: verifying
+// one token twice gives equal Claims. Times are in UTC.
 //
-// Where several clusters are joined, decide on Issuer and Username together:
-// every cluster can have a shop/api.
+// If several clusters are joined, look at Issuer and Username together when you
+// decide who may do what: every cluster can have a shop/api.
 type Claims struct {
 	Issuer         string // iss, as configured or learnt from the discovery document
 	Subject        string // sub: the same as Username
@@ -26,13 +26,13 @@ type Claims struct {
 	Secret         Object // zero unless the token is bound to a secret
 	IssuedAt       time.Time
 	NotBefore      time.Time // zero if the token has no nbf
-	// Expiry is when this Verifier stops accepting the token, leeway aside:
+	// Expiry is when this Verifier stops accepting the token, without leeway:
 	// the earlier of exp and warnafter, or exp with Config.AcceptExtended.
 	Expiry time.Time
 }
 
-// An Object names a Kubernetes object. The UID tells it from a later object of
-// the same name.
+// An Object names a Kubernetes object. A later object of the same name has
+// another UID.
 type Object struct{ Name, UID string }
 
 // Username is the name that TokenReview gives and RBAC knows:
@@ -57,7 +57,7 @@ func (c Claims) Groups() []string {
 }
 
 // Extra is the extra information that TokenReview gives: the token's ID, and
-// the pod and node where they are known. It is nil where there is none.
+// the pod and node if they are known. It is nil if there is none.
 //
 // It follows ServiceAccountInfo.UserInfo in
 // k8s.io/apiserver/pkg/authentication/serviceaccount.
@@ -85,8 +85,8 @@ func (c Claims) Extra() map[string][]string {
 	return extra
 }
 
-// payload is a decoded payload. All of it is unverified until the signature
-// has held, and nothing is read a second time after that.
+// payload is a decoded payload. All of it is unverified until the signature has
+// been verified. The bytes are decoded once.
 type payload struct {
 	registered
 	Subject    string           `json:"sub"`
@@ -108,7 +108,7 @@ type registered struct {
 	Expiry    numericDate `json:"exp"`
 	NotBefore numericDate `json:"nbf"`
 	IssuedAt  numericDate `json:"iat"`
-	// WarnAfter is when the API server starts to complain about an extended
+	// WarnAfter is when the API server starts to log a warning about an extended
 	// token. It is nested in kubernetes.io.
 	WarnAfter numericDate `json:"-"`
 }
@@ -142,8 +142,8 @@ func decodePayload(data []byte) (*payload, error) {
 }
 
 // isLegacy reports whether p has the form of a Secret-based token: flat claims,
-// no kubernetes.io, and neither an end nor an audience. Its iss does not tell:
-// some clusters sign projected tokens with the iss that is usual for it.
+// and no kubernetes.io, exp or aud. Its iss does not decide: some clusters sign
+// projected tokens with the iss that Secret-based tokens have.
 func (p *payload) isLegacy() bool {
 	return p.hasFlatClaims() && p.Kubernetes == nil && !p.Expiry.present && len(p.Audiences) == 0
 }
@@ -222,7 +222,7 @@ func (a *audiences) UnmarshalJSONFrom(from *strictjson.Decoder) error {
 }
 
 func (a *audiences) appendFrom(from *strictjson.Decoder) error {
-	// A null would decode into a string, as the empty one.
+	// A null would decode into the empty string.
 	if from.PeekKind() != '"' {
 		return errors.New("not a string among the audiences")
 	}
@@ -230,7 +230,8 @@ func (a *audiences) appendFrom(from *strictjson.Decoder) error {
 	return strictjson.Decode(from, &(*a)[len(*a)-1])
 }
 
-// optionalString is a string that may be absent, which is not the empty one.
+// optionalString is a string that may be absent. An absent one is not the same as
+// an empty one.
 type optionalString struct {
 	value   string
 	present bool
@@ -241,9 +242,9 @@ func (s *optionalString) UnmarshalJSONFrom(from *strictjson.Decoder) error {
 	return strictjson.Decode(from, &s.value)
 }
 
-// identity checks that p names one service account, consistently, and returns
-// it. The API server looks most of this up; offline nothing else would notice
-// a contradiction.
+// identity checks that p names one service account consistently, and returns it.
+// The API server looks most of this up. Offline, nothing else would notice a
+// contradiction.
 func (p *payload) identity() (Claims, error) {
 	k := p.Kubernetes
 	switch {
@@ -252,7 +253,7 @@ func (p *payload) identity() (Claims, error) {
 	case p.hasFlatClaims():
 		return Claims{}, errors.New("the claims of a Secret-based token beside kubernetes.io")
 	case !kubename.IsLabel(k.Namespace):
-		return Claims{}, errors.New("a kubernetes.io namespace that is missing or no DNS label")
+		return Claims{}, errors.New("a kubernetes.io namespace that is missing or not a DNS label")
 	case k.ServiceAccount == nil:
 		return Claims{}, errors.New("no kubernetes.io serviceaccount")
 	case k.Secret != nil && (k.Pod != nil || k.Node != nil):
@@ -275,20 +276,20 @@ func (p *payload) identity() (Claims, error) {
 	if c.Secret, err = k.Secret.object("secret"); err != nil {
 		return Claims{}, err
 	}
-	// The API server never looks at sub of such a token, only at kubernetes.io.
+	// The API server does not compare sub with kubernetes.io.
 	if p.Subject != username(c.Namespace, c.ServiceAccount.Name) {
 		return Claims{}, errors.New("a sub that is not the service account of kubernetes.io")
 	}
 	return c, nil
 }
 
-// object is what o names, zero if o is absent.
+// object returns what o names. It is zero if o is absent.
 func (o *objectClaim) object(kind string) (Object, error) {
 	switch {
 	case o == nil:
 		return Object{}, nil
 	case !kubename.IsSubdomain(o.Name):
-		return Object{}, fmt.Errorf("a kubernetes.io %s whose name is missing or no DNS subdomain", kind)
+		return Object{}, fmt.Errorf("a kubernetes.io %s whose name is missing or not a DNS subdomain", kind)
 	case !o.UID.present && kind == "node":
 		// The API server leaves out the UID of a node that it did not find.
 		return Object{Name: o.Name}, nil

@@ -16,77 +16,77 @@ import (
 	"github.com/kubejwt/kubejwt/internal/tokencache"
 )
 
-// Config says whose tokens a [Verifier] accepts. Issuer (except for [InCluster]),
-// Audiences and ServiceAccounts are required; no field turns a check off by
-// being empty. For durations and sizes 0 means the default, and negative means
-// none: no leeway, no bound, no memory.
+// Config says whose tokens a [Verifier] accepts. Audiences and ServiceAccounts
+// are required, and so is Issuer, except for [InCluster]. An empty field never
+// turns a check off. For durations and sizes 0 means the default. Negative means
+// none: no leeway, no limit, nothing remembered.
 type Config struct {
-	// Issuer is the exact iss of the tokens, the API server's
-	// --service-account-issuer, and where the discovery document is looked for
-	// unless Keys say otherwise. New requires it. InCluster learns it from the
-	// API server's document if it is empty; if that names another one later,
-	// tokens of the last one stay accepted for 24 hours. An API server whose
-	// issuer is no https URL publishes no keys: set Keys to a KeyFile.
+	// Issuer is the exact iss of the tokens: the API server's
+	// --service-account-issuer. The discovery document is looked for there, unless
+	// Keys say otherwise. New requires it. If it is empty, InCluster learns it from
+	// the API server's document. If the document names another issuer later, tokens
+	// of the last one stay accepted for 24 hours. An API server whose issuer is not
+	// an https URL publishes no keys: set Keys to a KeyFile.
 	Issuer string
 	// FormerIssuers are older issuers of this same cluster, while
-	// --service-account-issuer changes. Never name another cluster's: that is
-	// what Join is for.
+	// --service-account-issuer changes. Never name another cluster's issuer: use
+	// Join for that.
 	FormerIssuers []string
-	// Audiences are the names of this service: a token must name at least one.
-	// Naming an issuer here admits tokens that are good for the API server
-	// too, as every pod's default token is; New logs a warning.
+	// Audiences are the names of this service. A token must name at least one.
+	// If one is the issuer, the service gets tokens that the API server accepts
+	// too, such as every pod's default token. New logs a warning then.
 	Audiences []string
-	// ServiceAccounts may call: "namespace/name", "namespace/*" for all of a
-	// namespace, or "*" for every one of the issuer. Nothing else is a
-	// pattern. Nil and empty are errors.
+	// ServiceAccounts are the service accounts that may call: "namespace/name",
+	// "namespace/*" for all of a namespace, or "*" for all of the issuer. Nothing
+	// else is a pattern. Nil and empty are errors.
 	ServiceAccounts []string
-	// Keys says where the keys come from. Nil means RemoteKeys{}: for New the
-	// issuer's own discovery document with the system's roots, for InCluster
+	// Keys says where the keys come from. Nil means RemoteKeys{}: New asks the
+	// issuer for its discovery document, with the system's roots. InCluster asks
 	// the pod's API server.
 	Keys KeySource
-	// Leeway is how far the clocks may be apart: 0 means 60 seconds, as for
-	// the API server; negative means not at all. Over 5 minutes is an error.
+	// Leeway is how far the clocks may be apart. 0 means 60 seconds, as for the
+	// API server. Negative means not at all. Over 5 minutes is an error.
 	Leeway time.Duration
-	// MaxLifetime is how long a token may live, from iat to the earlier of exp
-	// and warnafter (to exp with AcceptExtended): 0 means 24 hours, negative
-	// means any time. Deletion of a pod or an account is not visible before
-	// its token expires, so this bounds for how long it goes unseen.
+	// MaxLifetime is how long a token may be valid, from iat to the earlier of
+	// exp and warnafter (to exp with AcceptExtended). 0 means 24 hours, negative
+	// means any time. The token of a deleted pod or account is accepted until it
+	// expires, so this limits for how long.
 	MaxLifetime time.Duration
-	// AcceptExtended honours exp of tokens past their warnafter: the token
-	// that every pod has by default lives for a year, with a warnafter an hour
+	// AcceptExtended accepts tokens past their warnafter, until exp. The token
+	// that every pod has by default is valid for a year, with a warnafter an hour
 	// ahead. It needs an explicit MaxLifetime.
 	AcceptExtended bool
 	// RequirePod refuses tokens that are not bound to a pod.
 	RequirePod bool
-	// CacheSize is how many verified tokens are remembered at most: 0 means
-	// 8192, negative means none. A token of a pod takes less than 1 KB, and the largest that
-	// is remembered 3 KB.
+	// CacheSize is how many verified tokens are remembered at most. 0 means 8192,
+	// negative means none. A pod's token takes less than 1 KB of memory, and the
+	// largest that is remembered takes 3 KB.
 	CacheSize int
-	// Logger gets, at Warn, failed fetches, files that are not in order, keys
+	// Logger gets, at Warn, failed fetches, files that can't be read, keys
 	// that can't be used, and an audience that is an issuer; at Info, changes of
 	// keys and issuer, and recoveries; at Debug, each fetch and each token that is
 	// not accepted. Nil means slog.Default() at the time of New.
 	Logger *slog.Logger
-	// Now is the clock for the times in tokens: nil means time.Now. Keys age
-	// by the real clock.
+	// Now is the clock for the times in tokens. Nil means time.Now. The age of
+	// keys is measured by the real clock.
 	Now func() time.Time
-	// Check is rule 10: it judges a token that has passed all other rules, each
-	// time, remembered tokens included. It is for what cannot be told offline:
-	// see the package revocation. An [*InvalidTokenError] refuses the token, and
-	// any other error means that Check can't tell, which is [ErrUndecided]. Check
-	// is called by many goroutines at once, and must not block. Nil means no
-	// such check.
+	// Check is rule 10. It is asked about each token that has passed all other
+	// rules, every time, also if the token is remembered. It is for facts that a
+	// token does not hold: see the package revocation. An [*InvalidTokenError]
+	// refuses the token. Any other error means that Check can't tell, which is
+	// [ErrUndecided]. Many goroutines call Check at once, and it must not block.
+	// Nil means that nobody is asked.
 	Check func(Claims) error
-	// OnVerdict is told each verdict once, by the goroutine that asked for it:
-	// what [Verifier.Verify] or [Verifier.VerifyRequest] returns, a request
-	// without a token included. It is for audit logs, metrics and traces: see
-	// [Outcome]. It is called by many goroutines at once, and delays the answer
-	// until it returns. Nil costs nothing.
+	// OnVerdict is called once for each [Verifier.Verify] and
+	// [Verifier.VerifyRequest], with what they are about to return, also for a
+	// request without a token. It is for audit logs, metrics and traces: see
+	// [Outcome]. It runs in the goroutine that called Verify, which waits for it,
+	// so many goroutines call it at once. Nil costs nothing.
 	OnVerdict func(context.Context, Claims, error)
 }
 
-// New returns a Verifier for the tokens of one issuer. It does no network I/O;
-// it reads a KeyFile, which has to be in order. Its errors name the field.
+// New returns a Verifier for the tokens of one issuer. It does no network I/O.
+// It reads a KeyFile, which must hold good keys. Its errors name the field.
 func New(config Config) (*Verifier, error) {
 	c, allowed, err := config.prepare()
 	if err != nil {
@@ -108,11 +108,12 @@ func newVerifier(c *cluster, allowed allowedAccounts) *Verifier {
 }
 
 // InCluster returns a Verifier for the tokens of the cluster that this pod runs
-// in: the keys come from its API server, found in KUBERNETES_SERVICE_HOST and
-// KUBERNETES_SERVICE_PORT, judged by the mounted ca.crt, asked with the mounted
-// token; the issuer comes from the API server's document unless Config names
-// it. Fields set in a RemoteKeys override those; for other kinds of Keys use
-// New. It does no I/O yet. Outside a pod the error is ErrNotInCluster.
+// in. The keys come from its API server, which KUBERNETES_SERVICE_HOST and
+// KUBERNETES_SERVICE_PORT name. The mounted ca.crt verifies the API server, and
+// the mounted token is sent to it. The issuer comes from the API server's
+// document unless Config names it. Fields set in a RemoteKeys override these.
+// For other kinds of Keys use New. InCluster does no I/O yet. Outside a pod the
+// error is ErrNotInCluster.
 //
 // A DiscoveryURL or JWKSURL may also name the API server kubernetes.default.svc,
 // or a longer form of that, at port 443. On any other origin it gets neither the
@@ -154,11 +155,10 @@ func (config Config) prepare() (*cluster, allowedAccounts, error) {
 	if err != nil {
 		return nil, allowedAccounts{}, err
 	}
-	config.FormerIssuers = slices.Clone(config.FormerIssuers)
 	config.Audiences = slices.Clone(config.Audiences)
 	config.ServiceAccounts = nil // each Verifier has its own
 	if config.Leeway == 0 {
-		config.Leeway = time.Minute // as the API server
+		config.Leeway = time.Minute // like the API server
 	}
 	config.Leeway = max(config.Leeway, 0)
 	if config.MaxLifetime == 0 {
@@ -206,7 +206,7 @@ func (config Config) check() (allowedAccounts, error) {
 		return allowedAccounts{}, badField("Leeway", "%v is more than %v", config.Leeway, maxLeeway)
 	case config.AcceptExtended && config.MaxLifetime == 0:
 		return allowedAccounts{}, badField("AcceptExtended",
-			"needs an explicit MaxLifetime: such tokens live for a year, and the default refuses them")
+			"needs an explicit MaxLifetime: such tokens are valid for a year, and the default refuses them")
 	}
 	list, err := accounts.Parse(config.ServiceAccounts)
 	if err != nil {
@@ -215,8 +215,8 @@ func (config Config) check() (allowedAccounts, error) {
 	return allowedAccounts{list, "Config.ServiceAccounts"}, nil
 }
 
-// checkTexts refuses what was copied together with a line break, or from a page
-// with invisible characters. Bytes are compared, so that no token would match.
+// checkTexts refuses a value that was copied together with a line break, or with
+// invisible characters. No token would match it, since bytes are compared.
 func (config Config) checkTexts() error {
 	isInvisible := func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }
 	for _, field := range []struct {
@@ -230,22 +230,21 @@ func (config Config) checkTexts() error {
 	} {
 		for _, value := range field.values {
 			if !utf8.ValidString(value) {
-				return badField(field.name, "%+q is not UTF-8, and no token can name it", value)
+				return badField(field.name, "%+q is not UTF-8, so no token can name it", value)
 			}
 			if strings.ContainsFunc(value, isInvisible) {
-				return badField(field.name, "%+q has a space or a character that can't be seen: take it out", value)
+				return badField(field.name, "%+q has a space or an invisible character: remove it", value)
 			}
 		}
 	}
 	return nil
 }
 
-// warnOfAudience tells the operator of callers whose token is good for the API
-// server too: this service, or whoever breaks into it, could use it there.
+// warnOfAudience warns the operator if callers send tokens that the API server
+// accepts too: this service, or whoever breaks into it, could use them there.
 func (c *cluster) warnOfAudience(logger *slog.Logger, issuer string) {
 	if slices.Contains(c.config.Audiences, issuer) {
 		logger.Warn("kubejwt: an audience is the cluster's issuer: "+
-			"whoever steals a token from this service can use it at the API server",
-			"audience", issuer)
+			"whoever steals a token from this service can use it at the API server", "audience", issuer)
 	}
 }

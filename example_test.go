@@ -201,5 +201,5 @@ func ExampleInvalidTokenError() {
 	fmt.Println(err)
 	// Output:
 	// wrong_audience system:serviceaccount:default:default
-	// kubejwt: token refused by rule 7, wrong_audience: want aud "data-store", as this service is called: got a token for "reports": the caller should mount a projected token (serviceAccountToken) with that audience
+	// kubejwt: token refused by rule 7, wrong_audience: want aud "data-store", the name of this service: got a token for "reports": the caller should mount a projected token (serviceAccountToken) with that audience
 }

@@ -9,13 +9,14 @@ import (
 	"github.com/kubejwt/kubejwt/internal/quote"
 )
 
-// Join returns a Verifier for several clusters: the token's iss chooses the
+// Join returns a Verifier for several clusters. The token's iss chooses the
 // member that judges it, with that member's keys, audiences and service
-// accounts. Every member has Config.Issuer set, and no issuer, former ones
-// included, is another's. A decision on Claims then has to look at Issuer too.
+// accounts. Every member must have Config.Issuer set, and no two members may have
+// the same issuer, former ones included. Look at Claims.Issuer too when you
+// decide who may do what: every cluster can have a shop/api.
 //
-// Each member counts, logs and tells its own verdicts. The first one does so too
-// for tokens whose issuer is no member's.
+// Each member counts and logs its own verdicts, and calls its own OnVerdict. The
+// first member does so for tokens whose issuer is no member's.
 func Join(members ...*Verifier) (*Verifier, error) {
 	if len(members) == 0 {
 		return nil, errors.New("kubejwt: Join: no Verifier")
@@ -26,9 +27,9 @@ func Join(members ...*Verifier) (*Verifier, error) {
 		case v == nil || len(v.members) == 0:
 			return nil, fmt.Errorf("kubejwt: Join: Verifier %d was not made by New or InCluster", i+1)
 		case v.byIssuer != nil:
-			return nil, fmt.Errorf("kubejwt: Join: Verifier %d is a joined one: join its members", i+1)
+			return nil, fmt.Errorf("kubejwt: Join: Verifier %d is already joined: pass its members instead", i+1)
 		case v.members[0].config.Issuer == "":
-			return nil, fmt.Errorf("kubejwt: Join: Verifier %d has no Config.Issuer, and could not be chosen", i+1)
+			return nil, fmt.Errorf("kubejwt: Join: Verifier %d has no Config.Issuer, so no token could choose it", i+1)
 		}
 		for _, issuer := range v.members[0].issuers {
 			if other, found := joined.byIssuer[issuer]; found && other != i {

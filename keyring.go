@@ -15,16 +15,16 @@ import (
 	"github.com/kubejwt/kubejwt/internal/safelog"
 )
 
-// A keyring is a KeySource at work.
+// A keyring has the keys that a Verifier uses. Each kind of KeySource has its own.
 type keyring interface {
 	// current returns the keys to judge a token by, and whether it waited for a
 	// fetch to get them.
 	current(ctx context.Context) (keys keysAtHand, waited bool, err error)
-	// refresh brings the keys up to date for a token that could pass, but that
-	// those seen can't judge. It returns whether it waited for a fetch.
+	// refresh brings the keys up to date for a token that could pass, but that the
+	// keys seen can't judge. It returns whether it waited for a fetch.
 	refresh(ctx context.Context, seen keysAtHand) (waited bool, err error)
-	// latest returns the keys without waiting. It is an error while nobody can
-	// tell whether newer ones could judge what these can't.
+	// latest returns the keys without waiting. It returns an error while there may
+	// be newer keys that can't be fetched.
 	latest() (keysAtHand, error)
 	// ready returns nil while there are keys.
 	ready(ctx context.Context) error
@@ -40,15 +40,14 @@ type keysAtHand struct {
 	formerIssuer string // the one before it, while it is honoured
 }
 
-// publishedBy reports whether the discovery document names issuer, or did so
-// lately. No document names the empty one.
+// publishedBy reports whether the discovery document names issuer, or named it
+// lately. It is false for an empty issuer.
 func (k keysAtHand) publishedBy(issuer string) bool {
 	return issuer != "" && (issuer == k.issuer || issuer == k.formerIssuer)
 }
 
-// lookup is the use that one call of Verify makes of the keys. It holds the rule
-// of one fetch for each caller: whoever has waited for a fetch waits for no
-// other one.
+// lookup is how one call of Verify looks at the keys. It makes sure that a caller
+// waits for one fetch at most.
 type lookup struct {
 	keyring keyring
 	seen    keysAtHand
@@ -81,8 +80,8 @@ func (l *lookup) latest() (err error) {
 	return err
 }
 
-// newKeyring makes the keyring of New. What onIssuerChange logs goes to the
-// logger that it is given.
+// newKeyring makes the keyring for New. onIssuerChange logs to the logger that it
+// is given.
 func newKeyring(config Config, onIssuerChange func(logger *slog.Logger, issuer string)) (keyring, error) {
 	if config.Keys == nil {
 		config.Keys = RemoteKeys{}
@@ -107,11 +106,12 @@ func newKeyring(config Config, onIssuerChange func(logger *slog.Logger, issuer s
 		}
 		return staticKeys{set}, nil
 	default:
-		return nil, badField("Keys", "a %T is no KeySource: want PublicKeys, KeyFile or RemoteKeys, by value", source)
+		return nil, badField("Keys",
+			"a %T is not a KeySource: want PublicKeys, KeyFile or RemoteKeys, by value", source)
 	}
 }
 
-// newJWKSCache makes the keyring of keys that r fetches.
+// newJWKSCache makes the keyring for keys that r fetches.
 func newJWKSCache(r *remote, logger *slog.Logger, onIssuerChange func(*slog.Logger, string)) *jwksCache {
 	logger = safelog.New(logger)
 	cache := &jwksCache{
@@ -150,7 +150,7 @@ type fileKeys struct {
 	now  func() keypolicy.Instant
 }
 
-// newFileKeys reads the file, which has to be in order at the start.
+// newFileKeys reads the file. At the start its keys must be good.
 func newFileKeys(path KeyFile, logger *slog.Logger) (*fileKeys, error) {
 	const interval = time.Second
 	if path == "" {
@@ -182,14 +182,14 @@ func (f *fileKeys) current(ctx context.Context) (keysAtHand, bool, error) {
 	}
 	goodAt := keypolicy.At(content.GoodAt)
 	if f.now().Since(goodAt) >= keypolicy.DefaultMaxStale {
-		problem := cmp.Or(content.Problem, errors.New("the clock was set, and the file not looked at since"))
-		err := fmt.Errorf("not in order for %v: %w", keypolicy.DefaultMaxStale, problem)
+		problem := cmp.Or(content.Problem, errors.New("the clock was set, and the file was not read since"))
+		err := fmt.Errorf("not read without an error for %v: %w", keypolicy.DefaultMaxStale, problem)
 		return keysAtHand{}, false, &keysUnavailable{cause: err}
 	}
 	return keysAtHand{Set: content.Value}, false, nil
 }
 
-// refresh does not look again: current has looked.
+// refresh does not read the file again: current has just done so.
 func (f *fileKeys) refresh(context.Context, keysAtHand) (bool, error) { return false, nil }
 
 func (f *fileKeys) latest() (keysAtHand, error) {

@@ -12,8 +12,8 @@ import (
 
 // VerifyRequest verifies the bearer token in the Authorization header of r
 // (RFC 6750, section 2.1). It reads r.Header and r.Context() and nothing else.
-// Errors are those of Verify; a request without a bearer token is ErrNoToken,
-// one with two Authorization headers is refused.
+// Its errors are those of Verify. For a request without a bearer token the error
+// is ErrNoToken. A request with two Authorization headers is refused.
 func (v *Verifier) VerifyRequest(r *http.Request) (Claims, error) {
 	if v == nil || len(v.members) == 0 {
 		return Claims{}, errNotMade
@@ -40,9 +40,9 @@ func bearerToken(header http.Header) (string, error) {
 	return strings.Trim(token, " "), nil
 }
 
-// Handler returns a handler that lets next answer requests with a good bearer
-// token, and finds their Claims with [FromContext]. Others are answered by
-// [WriteError].
+// Handler returns a handler that passes requests with a good bearer token to
+// next, which gets their Claims from [FromContext]. [WriteError] answers all
+// other requests.
 func (v *Verifier) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims, err := v.VerifyRequest(r)
@@ -56,9 +56,9 @@ func (v *Verifier) Handler(next http.Handler) http.Handler {
 
 // WriteError answers a request whose token was not accepted: with 401 for
 // ErrNoToken and an InvalidTokenError, 403 for a NotAllowedError, 503 and
-// Retry-After for ErrKeysUnavailable and ErrUndecided, and 500 for nil and for
-// errors of somebody else. What it writes is fixed for each Reason: nothing of the
-// token, of the keys or of err's text reaches the caller.
+// Retry-After for ErrKeysUnavailable and ErrUndecided, and 500 for nil and any
+// other error. It writes one fixed text for each Reason. Nothing of the token, the
+// keys or err's text reaches the caller.
 func WriteError(w http.ResponseWriter, err error) {
 	header := w.Header()
 	invalid, isInvalid := errors.AsType[*InvalidTokenError](err)
@@ -79,13 +79,14 @@ func WriteError(w http.ResponseWriter, err error) {
 		http.Error(w, "tokens cannot be verified at the moment", http.StatusServiceUnavailable)
 	case errors.Is(err, ErrUndecided):
 		header.Set("Retry-After", "1")
-		http.Error(w, "it cannot be told at the moment whether the token is still honoured", http.StatusServiceUnavailable)
+		http.Error(w, "cannot tell at the moment whether the token is still valid", http.StatusServiceUnavailable)
 	default:
 		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 	}
 }
 
-// retrySeconds are those until the keys may be asked for again, at least one.
+// retrySeconds is how long to wait until the keys may be fetched again, at least
+// one second.
 func retrySeconds(err error) int {
 	unavailable, ok := errors.AsType[*keysUnavailable](err)
 	if !ok {
@@ -94,8 +95,8 @@ func retrySeconds(err error) int {
 	return max(1, int(math.Ceil(float64(unavailable.retry)/float64(time.Second))))
 }
 
-// publicText is what a caller is told. It stands in a quoted string of a
-// header, so it has no quotation marks.
+// publicText is the text for the caller. It stands in a quoted string of a
+// header, so it must not contain quotation marks.
 func (r Reason) publicText() string {
 	switch r {
 	case ReasonTooLarge:
@@ -135,13 +136,14 @@ func (r Reason) publicText() string {
 
 type contextKey struct{}
 
-// NewContext returns a copy of ctx that carries claims, as [Verifier.Handler]
-// makes for the handler behind it. Interceptors of other protocols use it too.
+// NewContext returns a copy of ctx that carries claims. [Verifier.Handler] does
+// this for the next handler. Use it in interceptors for other protocols, and in
+// tests of your handlers.
 func NewContext(ctx context.Context, claims Claims) context.Context {
 	return context.WithValue(ctx, contextKey{}, claims)
 }
 
-// FromContext returns the Claims that ctx carries, and whether it does.
+// FromContext returns the Claims that ctx carries, and whether it carries any.
 func FromContext(ctx context.Context) (Claims, bool) {
 	claims, ok := ctx.Value(contextKey{}).(Claims)
 	return claims, ok

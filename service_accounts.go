@@ -10,12 +10,13 @@ import (
 )
 
 // WithServiceAccounts returns a copy of v that admits these service accounts
-// only, written as in Config.ServiceAccounts, for instance for one route. It
-// shares all else with v. None, one that v does not admit, and a joined v are
-// errors.
+// only, for instance for one route. They are written as in
+// Config.ServiceAccounts, and v must admit each of them: its list names the
+// callers of all routes. The copy shares everything else with v. It is an error
+// to name none, or if v is joined.
 func (v *Verifier) WithServiceAccounts(entries ...string) (*Verifier, error) {
 	if v == nil || len(v.members) == 0 || v.byIssuer != nil {
-		return nil, errors.New("kubejwt: WithServiceAccounts: wants a Verifier made by New or InCluster")
+		return nil, errors.New("kubejwt: WithServiceAccounts: needs a Verifier made by New or InCluster")
 	}
 	list, err := accounts.Parse(entries)
 	if err != nil {
@@ -23,7 +24,7 @@ func (v *Verifier) WithServiceAccounts(entries ...string) (*Verifier, error) {
 	}
 	for _, entry := range entries {
 		if !v.members[0].allowed.Covers(entry) {
-			return nil, fmt.Errorf("kubejwt: WithServiceAccounts: %q is not admitted by the Verifier that is copied", entry)
+			return nil, fmt.Errorf("kubejwt: WithServiceAccounts: the Verifier that is copied does not admit %q", entry)
 		}
 	}
 	copied := v.members[0]
@@ -31,9 +32,10 @@ func (v *Verifier) WithServiceAccounts(entries ...string) (*Verifier, error) {
 	return &Verifier{members: []member{copied}}, nil
 }
 
-// WithOnVerdict returns a copy of v that tells its verdicts to onVerdict in the
-// place of [Config.OnVerdict], for instance for the metrics of one route. It
-// shares all else with v. Nil means that nobody is told. A nil v stays nil.
+// WithOnVerdict returns a copy of v that calls onVerdict instead of
+// [Config.OnVerdict], for instance for the metrics of one route. The copy shares
+// everything else with v. Nil means that nothing is called. If v is nil, so is the
+// copy.
 func (v *Verifier) WithOnVerdict(onVerdict func(context.Context, Claims, error)) *Verifier {
 	if v == nil {
 		return nil
@@ -45,13 +47,13 @@ func (v *Verifier) WithOnVerdict(onVerdict func(context.Context, Claims, error))
 	return copied
 }
 
-// allowedAccounts is rule 9's list.
+// allowedAccounts is the list of rule 9.
 type allowedAccounts struct {
 	accounts.List
 	field string // where an entry would have to be added
 }
 
-// deny is the error of a good token whose service account is not in the list.
+// deny returns the error for a good token whose service account is not in the list.
 func (a *allowedAccounts) deny(claims Claims) error {
 	entry := claims.Namespace + "/" + claims.ServiceAccount.Name
 	return &NotAllowedError{Claims: claims, Advice: fmt.Sprintf("add %q to %s to admit it", entry, a.field)}

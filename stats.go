@@ -8,28 +8,29 @@ import (
 	"time"
 )
 
-// Stats is what a [Verifier] has done and knows, for metrics and debugging.
-// Copies made by [Verifier.WithServiceAccounts] count together; of a joined
-// Verifier the counters are sums and the times the earliest.
+// Stats says what a [Verifier] has done and what keys it has, for metrics and
+// debugging. A Verifier and its copies by [Verifier.WithServiceAccounts] share
+// one Stats. For a joined Verifier the counters are sums, and each time is the
+// earliest of its members.
 type Stats struct {
 	KeyIDs    []string  // of the keys in use, sorted
-	FetchedAt time.Time // when they were fetched or, of a KeyFile, last seen in order; zero: never
+	FetchedAt time.Time // when they were fetched, or a KeyFile last read without an error; zero: never
 	NextFetch time.Time // the earliest next fetch, except for an unknown kid; zero: none is planned
-	StaleAt   time.Time // from when they are no longer trusted; zero: never
-	LastError error     // of the last fetch or look at the KeyFile; nil if it succeeded
+	StaleAt   time.Time // when they stop being trusted; zero: never
+	LastError error     // of the last fetch, or of the last read of the KeyFile; nil if it succeeded
 
-	Fetches             uint64 // that ended, well or not
-	FetchFailures       uint64 // of those, the ones that failed
-	UnknownKeyFetches   uint64 // that an unknown kid or issuer set off
-	UnknownKeyThrottled uint64 // that were not made for one, as the last was too recent
+	Fetches             uint64 // fetches that ended, failed ones included
+	FetchFailures       uint64 // fetches that failed
+	UnknownKeyFetches   uint64 // fetches that an unknown kid or issuer set off
+	UnknownKeyThrottled uint64 // fetches for an unknown kid or issuer that were not made, since the last was too recent
 
-	Accepted        uint64            // tokens
-	NotAllowed      uint64            // good tokens of service accounts that are not admitted
-	KeysUnavailable uint64            // tokens that could not be judged for want of keys
-	Undecided       uint64            // good tokens of which Config.Check could not tell whether they are honoured
-	Refused         map[Reason]uint64 // tokens, by Reason; never nil
+	Accepted        uint64            // tokens that were accepted
+	NotAllowed      uint64            // good tokens whose service account may not call
+	KeysUnavailable uint64            // tokens that were not judged, since there were no keys
+	Undecided       uint64            // good tokens that Config.Check could not decide on
+	Refused         map[Reason]uint64 // tokens that were refused, by Reason; never nil
 
-	Remembered     int    // verified tokens at hand
+	Remembered     int    // verified tokens that are remembered now
 	RememberedHits uint64 // tokens that needed no check of a signature, NotAllowed ones included
 }
 
@@ -85,7 +86,7 @@ func (s *Stats) join(m Stats) {
 	s.RememberedHits += m.RememberedHits
 }
 
-// earliest of two times that are zero if there is none.
+// earliest returns the earlier of two times. A zero time counts as none.
 func earliest(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b

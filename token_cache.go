@@ -12,24 +12,24 @@ import (
 // maxCachedToken is the size in bytes of the largest token that is remembered.
 const maxCachedToken = 4 << 10
 
-// cachedToken is a verified token. What depends on the clock, the key set or the
-// policy is judged again each time.
+// cachedToken is a verified token. Whatever depends on the clock, the key set or
+// the policy is checked again each time.
 type cachedToken struct {
 	claims         Claims
-	registered     registered // of the audiences the one that this service goes by
+	registered     registered // with the one audience that Claims names
 	keyID          string
 	keyFingerprint [sha256.Size]byte
 }
 
-// cacheKey is what a token is remembered by; zero for one that is not
+// cacheKey is the key of a token in the cache. It is zero for a token that is not
 // remembered.
 type cacheKey struct {
 	digest tokencache.Digest
 	fits   bool
 }
 
-// cacheKey spares the digest of a token that is too large, and where nothing is
-// remembered.
+// cacheKey computes no digest if the token is too large, or if no member remembers
+// tokens.
 func (v *Verifier) cacheKey(token string) cacheKey {
 	remembers := func(m member) bool { return m.config.CacheSize >= 0 }
 	if len(token) > maxCachedToken || !slices.ContainsFunc(v.members, remembers) {
@@ -52,10 +52,10 @@ func (v *Verifier) fromCache(key cacheKey) (*member, *cachedToken) {
 	return nil, nil
 }
 
-// judgeCached answers for a token that was verified before, as verifying it
-// again would: with its very key still in use, and rules 7, 9 and 10 judged
-// anew. Where that is not so, known is false, and verifying it again gives the
-// reason.
+// judgeCached answers for a token that was verified before, exactly as verifying
+// it again would. It checks that the token's key is still in use, and rules 7, 9
+// and 10. If the key or rule 7 fails, known is false: verifying the token again
+// gives the reason.
 func (m *member) judgeCached(ctx context.Context, keys *lookup, cached *cachedToken) (_ Claims, known bool, _ error) {
 	if err := keys.current(ctx); err != nil {
 		return Claims{}, true, err
@@ -73,8 +73,8 @@ func (m *member) judgeCached(ctx context.Context, keys *lookup, cached *cachedTo
 	return cached.claims, true, m.check(cached.claims)
 }
 
-// toCache keeps a token that was verified. One that named no kid, that is large,
-// or whose key has gone meanwhile, is verified each time.
+// toCache keeps a token that was verified. A token is not kept if it has no kid,
+// if it is large, or if its key has been dropped meanwhile.
 func (c *cluster) toCache(key cacheKey, parsed parsedToken, signer *keyset.Key, claims Claims) {
 	if !key.fits || parsed.header.KeyID == "" || !c.keys.holds(signer.ID, signer.Fingerprint) {
 		return
@@ -91,8 +91,8 @@ func (c *cluster) toCache(key cacheKey, parsed parsedToken, signer *keyset.Key, 
 	c.tokens.Put(key.digest, cached)
 }
 
-// digestOf is the SHA-256 of a token of at most maxCachedToken bytes. The copy
-// on the stack spares one on the heap.
+// digestOf is the SHA-256 of a token of at most maxCachedToken bytes. It copies
+// the token to the stack, so that nothing is allocated on the heap.
 func digestOf(token string) tokencache.Digest {
 	var buf [maxCachedToken]byte
 	return sha256.Sum256(buf[:copy(buf[:], token)])

@@ -19,8 +19,8 @@ import (
 )
 
 // A Verifier tells which Kubernetes workload sent a token. Make it with [New],
-// [InCluster] or [Join]; it needs no closing. It is safe for concurrent use by
-// multiple goroutines. A zero Verifier refuses everything with
+// [InCluster] or [Join]. There is nothing to close. It is safe for concurrent use
+// by multiple goroutines. A zero Verifier answers every token with
 // ErrKeysUnavailable.
 type Verifier struct {
 	members  []member       // one, or those of a joined Verifier
@@ -35,12 +35,12 @@ type member struct {
 }
 
 // cluster is what a Verifier and its copies share: the issuer, its keys, and
-// the tokens that were verified.
+// the verified tokens that are remembered.
 type cluster struct {
 	config       Config   // defaults filled in
-	issuers      []string // those that are configured
+	issuers      []string // the configured ones
 	learnsIssuer bool     // from the discovery document
-	static       bool     // the keys are given, and a token may come without kid
+	static       bool     // the keys are not fetched, so a token may have no kid
 	keys         keyring
 	tokens       *tokencache.Cache[*cachedToken]
 	lastHeader   atomic.Pointer[signedHeader]
@@ -52,14 +52,15 @@ type cluster struct {
 // their order.
 //
 // The error is [ErrNoToken] for an empty token, an [*InvalidTokenError] for one
-// that is refused, a [*NotAllowedError] for a good one of a service account
-// that may not call. It wraps [ErrKeysUnavailable] if there are no keys to judge
-// by, and also ctx's error if ctx ended the wait for them. It wraps
-// [ErrUndecided] if Config.Check could not tell. Beside an error the Claims are
+// that is refused, and a [*NotAllowedError] for a good token whose service
+// account may not call. It wraps [ErrKeysUnavailable] if there are no keys to
+// verify with, and also ctx's error if ctx ended the wait for them. It wraps
+// [ErrUndecided] if Config.Check could not tell. With an error the Claims are
 // zero.
 //
-// Verify waits only for keys: at the first use, for a key that is not known,
-// and after the life of the key set; never longer than 10 seconds.
+// Verify waits for nothing except keys: at the first use, for a key that is not
+// known, and when the key set is too old. It waits for 10 seconds at most, and for
+// one second more if RemoteKeys.SnapshotFile is on a file system that hangs.
 func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 	if v == nil || len(v.members) == 0 {
 		return Claims{}, errNotMade
@@ -68,10 +69,12 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 	return m.deliver(ctx, claims, err)
 }
 
-var errNotMade error = &keysUnavailable{cause: errors.New("this Verifier is not made: use New, InCluster or Join")}
+var errNotMade error = &keysUnavailable{
+	cause: errors.New("this Verifier is a zero one: make it with New, InCluster or Join"),
+}
 
-// verify returns the verdict on a token and the member that gave it, which is
-// the first one for a token that names no member's issuer.
+// verify returns the verdict on a token, and the member that gave it. If the
+// token names no member's issuer, that is the first member.
 func (v *Verifier) verify(ctx context.Context, token string) (*member, Claims, error) {
 	first := &v.members[0]
 	if token == "" {
@@ -110,7 +113,7 @@ func (v *Verifier) parse(token string) (parsedToken, error) {
 	// Rule 1: size and form.
 	compact, err := jws.Split(token)
 	if errors.Is(err, jws.ErrTooLarge) {
-		return parsedToken{}, refuse(1, ReasonTooLarge, "a token of a pod's size", err.Error())
+		return parsedToken{}, refuse(1, ReasonTooLarge, "a smaller token", err.Error())
 	}
 	if err != nil {
 		return parsedToken{}, refuse(1, ReasonMalformed, "three segments of base64url", err.Error())
@@ -122,13 +125,13 @@ func (v *Verifier) parse(token string) (parsedToken, error) {
 		return parsedToken{}, refuse(2, ReasonBadAlgorithm, "RS256, ES256, ES384 or ES512", err.Error())
 	}
 	if err != nil {
-		return parsedToken{}, refuse(2, ReasonMalformed, "a header of alg, kid and perhaps typ", err.Error())
+		return parsedToken{}, refuse(2, ReasonMalformed, "a header with alg, kid and perhaps typ", err.Error())
 	}
 	if header.KeyID == "" && !slices.ContainsFunc(v.members, func(m member) bool { return m.static }) {
 		return parsedToken{}, errNoKeyID()
 	}
 
-	// Rule 3: the payload decodes, and is no Secret-based token's.
+	// Rule 3: the payload decodes, and the token is not Secret-based.
 	claimed, err := decodePayload(compact.UnverifiedPayload())
 	if err != nil {
 		return parsedToken{}, refuse(3, ReasonMalformed, "a payload of claims", err.Error())
@@ -140,7 +143,7 @@ func (v *Verifier) parse(token string) (parsedToken, error) {
 }
 
 func errNoKeyID() error {
-	return refuse(2, ReasonMalformed, "a kid", "none, which only static keys can do without")
+	return refuse(2, ReasonMalformed, "a kid", "none, and the keys are not static")
 }
 
 // judge applies the other rules, which depend on the member.
@@ -163,7 +166,7 @@ func (m *member) judge(ctx context.Context, keys *lookup, parsed parsedToken, ke
 	}
 	m.keepHeader(parsed)
 
-	// Rule 6: only now the claims are judged, as they were decoded.
+	// Rule 6: only now are the claims judged, as they were decoded above.
 	claimed := parsed.claimed
 
 	// Rule 7: the registered claims.
@@ -188,7 +191,7 @@ func (m *member) judge(ctx context.Context, keys *lookup, parsed parsedToken, ke
 		return Claims{}, m.allowed.deny(claims)
 	}
 
-	// Rule 10: what cannot be told offline.
+	// Rule 10: Config.Check.
 	if err := m.check(claims); err != nil {
 		return Claims{}, err
 	}
@@ -197,8 +200,8 @@ func (m *member) judge(ctx context.Context, keys *lookup, parsed parsedToken, ke
 	return claims, nil
 }
 
-// signedHeader is a header that a key has signed. The tokens of one key have the
-// same bytes there, so that they need not be parsed each time.
+// signedHeader is a header that a key has signed. All tokens of one key have the
+// same header, so it need not be parsed each time.
 type signedHeader struct {
 	decoded []byte
 	parsed  jws.Header
@@ -219,9 +222,9 @@ func (c *cluster) keepHeader(parsed parsedToken) {
 	}
 }
 
-// checkIssuer is the rest of rule 3: iss is one of ours, before anything that
-// could set off a fetch. Where the issuer is to be learnt, it is learnt from the
-// discovery document, never from a token.
+// checkIssuer is the rest of rule 3: iss is one of ours. It comes before anything
+// that could set off a fetch. An issuer is learnt from the discovery document, and
+// never from a token.
 func (c *cluster) checkIssuer(ctx context.Context, keys *lookup, claimed *payload) error {
 	if slices.Contains(c.issuers, claimed.Issuer) {
 		return keys.current(ctx)
@@ -244,7 +247,7 @@ func (c *cluster) checkIssuer(ctx context.Context, keys *lookup, claimed *payloa
 	return claimed.wrongIssuer(quote.Value(keys.seen.issuer))
 }
 
-// acceptsIssuer is checkIssuer for keys that were seen.
+// acceptsIssuer is checkIssuer without a fetch.
 func (c *cluster) acceptsIssuer(issuer string, seen keysAtHand) bool {
 	return slices.Contains(c.issuers, issuer) || c.learnsIssuer && seen.publishedBy(issuer)
 }
@@ -257,9 +260,9 @@ func (p *payload) wrongIssuer(want string) error {
 	return refuse(3, ReasonWrongIssuer, "iss "+want, got)
 }
 
-// refresh looks at the keys once more for a token that those seen can't judge.
-// Only a token that could pass afterwards sets off a fetch: its unverified aud
-// and exp decide, here and nowhere else.
+// refresh looks at the keys once more, for a token that the keys seen can't
+// judge. Only a token that could pass afterwards sets off a fetch. Its unverified
+// aud and exp decide that, and they decide nothing else.
 func (c *cluster) refresh(ctx context.Context, keys *lookup, claimed *payload) error {
 	if _, ok := c.audience(claimed.Audiences); !ok || !c.unexpired(claimed.Expiry, c.config.Now()) {
 		return keys.latest()
@@ -267,8 +270,8 @@ func (c *cluster) refresh(ctx context.Context, keys *lookup, claimed *payload) e
 	return keys.refresh(ctx)
 }
 
-// selectKeys returns the keys to try: the one that kid names or, for static keys
-// and no kid, a few that fit.
+// selectKeys returns the keys to try: the one that kid names. Without a kid,
+// which only static keys allow, it returns the few that fit.
 func (c *cluster) selectKeys(ctx context.Context, keys *lookup, parsed parsedToken) ([]*keyset.Key, error) {
 	header := parsed.header
 	if header.KeyID == "" {
@@ -289,7 +292,7 @@ func (c *cluster) selectKeys(ctx context.Context, keys *lookup, parsed parsedTok
 		return nil, refuse(4, ReasonUnknownKey, "one of the kids "+quote.List(keys.seen.IDs()), got)
 	}
 	if k.Algorithm() != header.Algorithm {
-		return nil, refuse(4, ReasonBadAlgorithm, k.Algorithm()+", as the key of this kid is for", header.Algorithm)
+		return nil, refuse(4, ReasonBadAlgorithm, k.Algorithm()+", the alg of the key with this kid", header.Algorithm)
 	}
 	return []*keyset.Key{k}, nil
 }
@@ -303,17 +306,17 @@ func (seen keysAtHand) withoutKeyID(header jws.Header) ([]*keyset.Key, error) {
 			continue
 		}
 		if len(few) == most {
-			return nil, refuse(4, ReasonUnknownKey, "a kid, as there are many keys", "none")
+			return nil, refuse(4, ReasonUnknownKey, "a kid, since there are many keys", "none")
 		}
 		few = append(few, k)
 	}
 	if len(few) == 0 {
-		return nil, refuse(4, ReasonBadAlgorithm, "an alg that one of the keys is for", header.Algorithm)
+		return nil, refuse(4, ReasonBadAlgorithm, "the alg of one of the keys", header.Algorithm)
 	}
 	return few, nil
 }
 
-// signedBy returns the first of a few keys that made the signature, or nil.
+// signedBy returns the one of these keys that made the signature, or nil.
 func (p parsedToken) signedBy(keys []*keyset.Key) *keyset.Key {
 	for _, k := range keys {
 		if p.compact.Verify(p.header, k.Key) == nil {
@@ -323,14 +326,14 @@ func (p parsedToken) signedBy(keys []*keyset.Key) *keyset.Key {
 	return nil
 }
 
-// checkRegistered is rule 7 except for iss, which checkIssuer has let pass in
-// these same bytes. It returns the audience that this service goes by.
+// checkRegistered is rule 7, except for iss, which checkIssuer has checked. It
+// returns the first of Config.Audiences that the token names.
 func (c *cluster) checkRegistered(r *registered) (audience string, err error) {
 	now, leeway := c.config.Now(), c.config.Leeway
 	audience, ok := c.audience(r.Audiences)
 	if !ok {
 		return "", refuse(7, ReasonWrongAudience,
-			"aud "+quote.List(c.config.Audiences)+", as this service is called", "a token for "+quote.List(r.Audiences))
+			"aud "+quote.List(c.config.Audiences)+", the name of this service", "a token for "+quote.List(r.Audiences))
 	}
 	if !r.Expiry.present {
 		return "", refuse(7, ReasonExpired, "exp", "none")
@@ -350,7 +353,8 @@ func (c *cluster) checkRegistered(r *registered) (audience string, err error) {
 	}
 	end := c.acceptedUntil(r)
 	if !c.unexpired(end, now) {
-		return "", refuse(7, ReasonStale, "warnafter after "+formatTime(now.Add(-leeway)), formatTime(r.WarnAfter.time()))
+		return "", refuse(7, ReasonStale,
+			"warnafter after "+formatTime(now.Add(-leeway)), formatTime(r.WarnAfter.time()))
 	}
 	// In seconds: as a Duration, 9999 years would wrap.
 	most, lifetime := int64(c.config.MaxLifetime/time.Second), end.seconds-r.IssuedAt.seconds
@@ -375,7 +379,7 @@ func (c *cluster) unexpired(end numericDate, now time.Time) bool {
 	return end.present && now.Before(end.time().Add(c.config.Leeway))
 }
 
-// acceptedUntil is when this Verifier stops accepting a token, leeway aside.
+// acceptedUntil is when this Verifier stops accepting a token, without leeway.
 func (c *cluster) acceptedUntil(r *registered) numericDate {
 	if r.WarnAfter.present && !c.config.AcceptExtended && r.WarnAfter.seconds < r.Expiry.seconds {
 		return r.WarnAfter
@@ -383,7 +387,7 @@ func (c *cluster) acceptedUntil(r *registered) numericDate {
 	return r.Expiry
 }
 
-// fillIn adds what identity does not know.
+// fillIn adds the claims that identity does not return.
 func (c *cluster) fillIn(claims Claims, claimed *payload, audience string) Claims {
 	claims.Issuer = claimed.Issuer
 	claims.Audience = audience
@@ -393,7 +397,7 @@ func (c *cluster) fillIn(claims Claims, claimed *payload, audience string) Claim
 	return claims
 }
 
-// withSubject adds the subject, which is verified by now, to a refusal.
+// withSubject adds the subject to a refusal. The signature has been verified.
 func (p *payload) withSubject(err error) error {
 	const most = 512 // bytes; the longest name has 339
 	if refusal, ok := err.(*InvalidTokenError); ok && len(p.Subject) <= most {
@@ -418,9 +422,9 @@ func (c *cluster) check(claims Claims) error {
 		said := strings.TrimPrefix(err.Error(), ErrUndecided.Error()+": ")
 		return &undecided{said[:min(len(said), mostSaid)]}
 	case refusal == nil:
-		return &undecided{"Config.Check returned a nil *InvalidTokenError: it has to return a plain nil"}
+		return &undecided{"Config.Check returned a nil *InvalidTokenError: return a plain nil"}
 	}
-	refused := *refusal // Check may return one error to all
+	refused := *refusal // a copy: Check may return the same error each time
 	refused.Rule, refused.Reason, refused.Subject = 10, cmp.Or(refused.Reason, ReasonRevoked), claims.Subject
 	refused.Advice = cmp.Or(refused.Advice, refused.Reason.advice())
 	return &refused
@@ -433,8 +437,7 @@ func formatTime(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// deliver returns a verdict to the caller, after everyone else who wants to
-// know of it.
+// deliver counts and logs a verdict, calls OnVerdict, and returns it.
 func (m *member) deliver(ctx context.Context, claims Claims, err error) (Claims, error) {
 	m.record(ctx, err)
 	if err != nil {
@@ -467,17 +470,17 @@ func (c *cluster) record(ctx context.Context, err error) {
 		c.counters.undecided.Add(1)
 		reason = Outcome(err)
 	default:
-		return // no token: nothing to tell
+		return // no token
 	}
 	c.config.Logger.LogAttrs(ctx, slog.LevelDebug, "kubejwt: not accepted",
 		slog.String("reason", reason), slog.String("subject", subject), slog.Any("error", err))
 }
 
-// Ready returns nil while v has keys that it trusts, of every member if it is
-// joined. Only if it has none it fetches, under the same limits as Verify: fit
-// for a readiness probe, and to get the keys before the first request. It waits
-// for 10 seconds at most; a probe that gives up sooner finds the keys at a later
-// try. The error wraps ErrKeysUnavailable.
+// Ready returns nil while v has keys that it trusts. If v is joined, every member
+// must have them. Use it for a readiness probe, or to get the keys before the
+// first request. It fetches only if there are no keys, under the same limits as
+// Verify, and waits for 10 seconds at most. If a probe gives up sooner, the fetch
+// goes on, and a later probe finds the keys. The error wraps ErrKeysUnavailable.
 func (v *Verifier) Ready(ctx context.Context) error {
 	if v == nil || len(v.members) == 0 {
 		return errNotMade
