@@ -55,8 +55,11 @@
 // Offline nobody sees that a pod, a service account, a secret or a node has
 // been deleted: a token is good until it expires. Config.MaxLifetime, a short
 // expirationSeconds, an audience of the service's own and, for all tokens at
-// once, dropping the signing key bound that. Where it has to be seen at once,
-// ask TokenReview.
+// once, dropping the signing key bound that. The package revocation sees that a
+// pod or a service account was deleted, mostly within milliseconds: Config.Check
+// asks it. It is optional, because it has to be granted list and watch of pods
+// and service accounts in the callers' namespaces, and can then read what these
+// pods say. Only TokenReview sees that a secret or a node was deleted.
 //
 // The token that every pod has by default lives for a year, and the API server
 // makes up for it by looking the pod up. Its warnafter is an hour ahead; past

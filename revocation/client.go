@@ -22,7 +22,8 @@ type apiServer struct {
 // newAPIServer makes one of what Options say alone.
 func newAPIServer(o *Options) (apiServer, error) {
 	if o.APIServer == "" {
-		return apiServer{}, badOption("APIServer", "is required: the https URL of the cluster's API server (InCluster knows the pod's)")
+		return apiServer{}, badOption("APIServer",
+			"is required: the https URL of the cluster's API server (InCluster knows the pod's)")
 	}
 	at, err := origin.Parse(o.APIServer)
 	if err != nil {

@@ -14,9 +14,16 @@ import (
 
 const (
 	minDelay = 200 * time.Millisecond
-	maxDelay = 30 * time.Second
 	// firstDelay bounds the wait after a stream that stood has ended.
 	firstDelay = time.Second
+	// secondDelay bounds the wait, beyond minDelay, after one failed attempt.
+	secondDelay = 2 * time.Second
+	// turnEvery is how often a Watcher tries while the API server is away. Of
+	// 10,000 services fewer than 2 % then come in the same second.
+	turnEvery = 70 * time.Second
+	// deniedEvery is how often it tries while it has never been granted a list:
+	// somebody waits for it who has just applied the Role.
+	deniedEvery = 30 * time.Second
 	// steady is how long a stream has to stand so that the next one begins anew.
 	steady = 10 * time.Second
 	// pageSize is of lists, where the API server has no WatchList.
@@ -58,31 +65,39 @@ func (s *stream) follow(ctx context.Context) {
 		}
 		s.fail(err)
 		tried()
-		wait(ctx, s.watcher.delay(max(failed, brief-1), err))
+		wait(ctx, s.delay(max(failed, brief-2), err))
 	}
 }
 
 // delay is how long to wait after so many failed attempts in a row.
 //
-// The first ones follow soon: connections break. From the third on the API
-// server is away, and so it is for everybody else: each Watcher, with all its
-// streams, has a turn of its own every 30 s, so that a fleet comes back evenly.
-func (w *Watcher) delay(failed int, err error) time.Duration {
-	var random time.Duration
+// The first two attempts follow soon: connections break. If both fail, the API
+// server is away, and so it is for everybody else. From then on each Watcher,
+// with all its streams, has a turn of its own, so that a fleet comes back evenly.
+func (s *stream) delay(failed int, err error) time.Duration {
+	every := turnEvery
+	if s.isDenied() {
+		every = deniedEvery
+	}
+	var next time.Duration
 	switch failed {
 	case 0:
-		random = rand.N(firstDelay)
+		next = rand.N(firstDelay)
 	case 1:
-		random = minDelay + rand.N(2*time.Second)
-	case 2:
-		random = minDelay + rand.N(4*time.Second)
+		next = minDelay + rand.N(secondDelay)
 	default:
-		random = max(minDelay, maxDelay-(time.Since(w.turn)%maxDelay))
+		next = max(minDelay, every-time.Since(s.watcher.turn)%every)
 	}
 	if after := retryAfter(err); after > 0 {
-		return min(max(random, after+rand.N(time.Second)), maxDelay)
+		return min(max(next, after+rand.N(time.Second)), turnEvery)
 	}
-	return random
+	return next
+}
+
+func (s *stream) isDenied() bool {
+	s.watcher.mu.RLock()
+	defer s.watcher.mu.RUnlock()
+	return s.denied != nil
 }
 
 func wait(ctx context.Context, d time.Duration) {
@@ -280,13 +295,14 @@ func (s *stream) fail(err error) {
 		s.denied = fmt.Errorf("%w: revocation: %s: %w", kubejwt.ErrUndecided, s, err)
 	}
 	s.watcher.mu.Unlock()
+	logger := s.watcher.logger
 	switch {
 	case known:
 	case denied:
-		s.watcher.logger.Warn("kubejwt: revocation: the API server refuses the list and watch, so that no token is accepted: "+
+		logger.Warn("kubejwt: revocation: the API server refuses the list and watch, so that no token is accepted: "+
 			"apply this role, and bind it to this service's own service account",
 			"resource", s.String(), "error", err, "role", missingRole(s.namespace, s.watcher.accounts))
 	default:
-		s.watcher.logger.Warn("kubejwt: revocation: a watch ended, and is tried again", "resource", s.String(), "error", err)
+		logger.Warn("kubejwt: revocation: a watch ended, and is tried again", "resource", s.String(), "error", err)
 	}
 }

@@ -346,9 +346,9 @@ func (m *model) judgeAll() {
 }
 
 // settled is when whatever happened before the watcher has had to see: a silent
-// stream is replaced after Q, the next one may take a minute of being restored
-// and retried, and a UID that was never seen takes G more.
-const settled = maxSilence + clockSlack + 2*maxDelay + 2*time.Second
+// stream is replaced after Q, the next one may take two turns, if it is restored
+// meanwhile, and a UID that was never seen takes G more.
+const settled = maxSilence + clockSlack + 2*turnEvery + 2*time.Second
 
 func (m *model) judgeOne(tok *token, outcome string) {
 	now := time.Now()

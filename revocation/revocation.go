@@ -113,7 +113,7 @@ type Watcher struct {
 
 	state   atomic.Int32  // of the states below
 	mu      sync.RWMutex  // guards what the streams know, and what follows
-	turn    time.Time     // from then on, every 30 s, is when streams are tried again
+	turn    time.Time     // of all streams, while the API server is away; the next is turnEvery later
 	pending int           // streams that were not tried yet
 	tried   chan struct{} // closed when there are none
 
@@ -151,7 +151,8 @@ func newWatcher(options Options, newAPIServer func(*Options) (apiServer, error))
 	case err != nil:
 		return nil, badOption("ServiceAccounts", "%w", err)
 	case options.MaxStale != 0 && options.MaxStale < leastMaxStale:
-		return nil, badOption("MaxStale", "%v is less than %v: a stream may be silent for that long", options.MaxStale, leastMaxStale)
+		return nil, badOption("MaxStale", "%v is less than %v: a stream may be silent for that long",
+			options.MaxStale, leastMaxStale)
 	case options.WhenStale != Accept && options.WhenStale != Refuse:
 		return nil, badOption("WhenStale", "is required: revocation.Accept or revocation.Refuse")
 	}
@@ -159,7 +160,12 @@ func newWatcher(options Options, newAPIServer func(*Options) (apiServer, error))
 	if options.Logger == nil {
 		options.Logger = slog.Default()
 	}
-	w := &Watcher{options: options, accounts: list.Entries(), scopes: make(map[accounts.Account]scope), logger: options.Logger}
+	w := &Watcher{
+		options:  options,
+		accounts: list.Entries(),
+		scopes:   make(map[accounts.Account]scope),
+		logger:   options.Logger,
+	}
 	if w.apiServer, err = newAPIServer(&options); err != nil {
 		return nil, err
 	}
@@ -207,7 +213,7 @@ func (w *Watcher) begin() bool {
 	if w.state.Load() != notRunning {
 		return false
 	}
-	w.turn = time.Now().Add(-rand.N(maxDelay))
+	w.turn = time.Now().Add(-rand.N(turnEvery))
 	w.pending, w.tried = len(w.streams), make(chan struct{})
 	w.state.Store(running)
 	return true
@@ -250,7 +256,7 @@ func (w *Watcher) Check(claims kubejwt.Claims) error {
 	case ended:
 		return errEnded
 	}
-	scope, found := w.scopeOf(claims)
+	scope, found := w.scopeOf(&claims)
 	if !found {
 		return w.outside(claims)
 	}
@@ -269,9 +275,12 @@ var (
 	errNotRunning = fmt.Errorf("%w: revocation: Run has not been called", kubejwt.ErrUndecided)
 	errEnded      = fmt.Errorf("%w: revocation: Run has ended", kubejwt.ErrUndecided)
 	errStale      = fmt.Errorf("%w: revocation: what is known is older than Options.MaxStale", kubejwt.ErrUndecided)
+
+	errOtherBinding = fmt.Errorf("%w: revocation: the token is bound to a secret or a node, and these are not watched",
+		kubejwt.ErrUndecided)
 )
 
-func (w *Watcher) scopeOf(claims kubejwt.Claims) (scope, bool) {
+func (w *Watcher) scopeOf(claims *kubejwt.Claims) (scope, bool) {
 	if s, found := w.scopes[accounts.Account{Namespace: claims.Namespace, Name: claims.ServiceAccount.Name}]; found {
 		return s, true
 	}
@@ -304,7 +313,9 @@ func (w *Watcher) judge(podsOf, accountsOf *stream, claims *kubejwt.Claims) erro
 		return denied
 	case w.options.WhenStale == Accept, t.Sub(claims.IssuedAt) <= most: // no evidence is older than that
 		return nil
-	case accountsOf.view.age(live, claims.IssuedAt, t) > most, podsOf != nil && podsOf.view.age(podLive, claims.IssuedAt, t) > most:
+	case accountsOf.view.age(live, claims.IssuedAt, t) > most:
+		return errStale
+	case podsOf != nil && podsOf.view.age(podLive, claims.IssuedAt, t) > most:
 		return errStale
 	default:
 		return nil
@@ -322,15 +333,15 @@ func revoked(what string, o kubejwt.Object) error {
 
 func (w *Watcher) outside(claims kubejwt.Claims) error {
 	name := claims.Namespace + "/" + claims.ServiceAccount.Name
-	w.warn(warnOutside, "kubejwt: revocation: a service account that is not watched, so that its tokens are not accepted: "+
+	w.warn(warnOutside, "kubejwt: revocation: a service account's tokens are not accepted, since it is not watched: "+
 		"add it to Options.ServiceAccounts, or take it out of Config.ServiceAccounts", "serviceAccount", name)
 	return fmt.Errorf("%w: revocation: %s is not among Options.ServiceAccounts", kubejwt.ErrUndecided, name)
 }
 
 func (w *Watcher) otherBinding(claims kubejwt.Claims) error {
-	w.warn(warnBinding, "kubejwt: revocation: a token that is bound to a secret or a node, which are not watched, so that it is not accepted: "+
-		"send the token that is mounted into a pod", "username", claims.Username())
-	return fmt.Errorf("%w: revocation: the token is bound to a secret or a node, and these are not watched", kubejwt.ErrUndecided)
+	w.warn(warnBinding, "kubejwt: revocation: a token is not accepted, since it is bound to a secret or a node, "+
+		"and these are not watched: send the token that is mounted into a pod", "username", claims.Username())
+	return errOtherBinding
 }
 
 // warn logs at most once a minute for each kind.

@@ -48,7 +48,8 @@ func watched(entry accounts.Account, all []accounts.Account) (podsOf, accountsOf
 	case entry.Namespace == accounts.All:
 		return resource{kind: pods}, resource{kind: serviceAccounts}
 	case entry.Name == accounts.All:
-		return resource{kind: pods, namespace: entry.Namespace}, resource{kind: serviceAccounts, namespace: entry.Namespace}
+		podsOf = resource{kind: pods, namespace: entry.Namespace}
+		return podsOf, resource{kind: serviceAccounts, namespace: entry.Namespace}
 	}
 	podsOf = resource{kind: pods, namespace: entry.Namespace, selector: "spec.serviceAccountName=" + entry.Name}
 	if len(namesIn(entry.Namespace, all)) > maxSelected {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -238,7 +239,7 @@ func TestDenied(t *testing.T) {
 				time.Sleep(time.Hour)
 				s.expect("then it breaks", s.Mint(ofPod("a")), undecided)
 				broken.Store(false)
-				time.Sleep(time.Minute)
+				time.Sleep(71 * time.Second)
 				s.expect("then it answers", s.Mint(ofPod("a")), accepted)
 				if err := s.watcher.Ready(t.Context()); err != nil {
 					t.Errorf("Ready: %v", err)
@@ -285,12 +286,13 @@ func TestStale(t *testing.T) {
 				s.Errorf("%+v: want failures", stats)
 			}
 			s.SetAvailable(true)
-			time.Sleep(31 * time.Second)
+			back := time.Now()
+			time.Sleep(71 * time.Second)
 			s.expect("gone, when it is back", gone, revoked)
 			s.expect("there, when it is back", there, accepted)
 			s.expect("deleted meanwhile, when it is back", unseen, revoked)
-			if stats := s.watcher.Stats(); stats.LastError != nil || time.Since(stats.AsOf) > time.Minute {
-				s.Errorf("%+v: want no error", stats)
+			if stats := s.watcher.Stats(); stats.LastError != nil || stats.AsOf.Before(back) {
+				s.Errorf("%+v: want no error, and lists since %v", stats, back)
 			}
 		})
 	}
@@ -363,6 +365,87 @@ func TestCut(t *testing.T) {
 			time.Sleep(time.Minute)
 		}
 	})
+}
+
+// A stream that breaks is tried twice soon, and then each 70 s, all streams at
+// once; each 30 s while the list was never granted. Retry-After is heeded.
+func TestWhenItIsTried(t *testing.T) {
+	const second = time.Second
+	soon := [][2]time.Duration{{0, second}, {second / 5, 2*second + second/5}, {second / 5, 70 * second}}
+	turns := func(every time.Duration) [][2]time.Duration {
+		return [][2]time.Duration{{every, every}, {every, every}, {every, every}}
+	}
+	for _, tt := range []struct {
+		name   string
+		code   int // of the answers; 0: none
+		header http.Header
+		listed bool
+		want   [][2]time.Duration // from attempt to attempt
+	}{
+		{"away", 0, nil, true, slices.Concat(soon, turns(70*second))},
+		{"answers with 500", 500, nil, true, slices.Concat(soon, turns(70*second))},
+		{"withdrawn", 403, nil, true, slices.Concat(soon, turns(70*second))},
+		{"never granted", 403, nil, false, slices.Concat([][2]time.Duration{soon[1], {second / 5, 30 * second}}, turns(30*second))},
+		{"no role", 404, nil, false, slices.Concat([][2]time.Duration{soon[1], {second / 5, 30 * second}}, turns(30*second))},
+		{"never there", 0, nil, false, slices.Concat(soon[1:], turns(70*second))},
+		{"Retry-After", 429, http.Header{"Retry-After": {"20"}}, true, [][2]time.Duration{{0, second}, {20 * second, 21 * second}, {20 * second, 70 * second}}},
+		{"a Retry-After too long", 503, http.Header{"Retry-After": {"100000"}}, true, [][2]time.Duration{{0, second}, {70 * second, 70 * second}, {70 * second, 70 * second}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := kubejwttest.NewCluster(t)
+			inner := c.Transport()
+			var broken atomic.Bool
+			var mu sync.Mutex
+			var start time.Time
+			tries := make(map[string][]time.Duration)
+			options := revocation.Options{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+				if !broken.Load() {
+					return inner.RoundTrip(r)
+				}
+				mu.Lock()
+				tries[r.URL.Path] = append(tries[r.URL.Path], time.Since(start))
+				mu.Unlock()
+				if tt.code == 0 {
+					return nil, errors.New("connection refused")
+				}
+				return answer(r, tt.code, tt.header), nil
+			})}
+			synctest.Test(t, func(t *testing.T) {
+				s := newService(t, c, options)
+				broken.Store(!tt.listed)
+				start = time.Now()
+				defer s.run()()
+				synctest.Wait()
+				if tt.listed {
+					time.Sleep(time.Minute)
+					broken.Store(true)
+					mu.Lock()
+					start = time.Now()
+					mu.Unlock()
+					s.CutWatches()
+				}
+				time.Sleep(8 * time.Minute)
+				mu.Lock()
+				defer mu.Unlock()
+				for path, at := range tries {
+					var last time.Duration
+					if !tt.listed { // the first attempt is at once
+						last, at = at[0], at[1:]
+					}
+					for i, want := range tt.want {
+						if took := at[i] - last; took < want[0] || took > want[1] {
+							t.Errorf("%s, attempt %d comes %v after the last: want %v", path, i, took, want)
+						}
+						last = at[i]
+					}
+				}
+				ends := func(path string) time.Duration { return tries[path][len(tries[path])-1] }
+				if pods, accounts := ends("/api/v1/namespaces/shop/pods"), ends("/api/v1/namespaces/shop/serviceaccounts"); tt.header == nil && pods != accounts {
+					t.Errorf("the last attempts are at %v and %v: want the same time", pods, accounts)
+				}
+			})
+		})
+	}
 }
 
 // A pod that was never seen is refused once the view is a minute younger than
