@@ -5,7 +5,9 @@
 //
 //	cluster := kubejwttest.NewCluster(t)
 //	v, err := kubejwt.New(cluster.Config("data-store"))
-//	token := cluster.Mint(kubejwttest.Token{Namespace: "shop", ServiceAccount: "api", Audiences: []string{"data-store"}})
+//	token := cluster.Mint(kubejwttest.Token{
+//		Namespace: "shop", ServiceAccount: "api", Audiences: []string{"data-store"},
+//	})
 //
 // [TestHandler] holds an endpoint of yours against the tokens that it has to
 // refuse.

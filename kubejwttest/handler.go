@@ -121,12 +121,14 @@ func (c *Cluster) badTokens(good Token, token string) []badToken {
 	anHourAgo := time.Now().Add(-time.Hour).Unix()
 	expired := good.with("iat", anHourAgo-3600).with("nbf", anHourAgo-3600).with("exp", anHourAgo)
 	claimed := func(name string, value any) string { return c.Mint(good.with(name, value)) }
+	notSigned := encode(map[string]any{"alg": "none", "kid": key.kid}) + "." + payload + "."
+	asPEM, asDER := key.hs256(payload, key.publicPEM()), key.hs256(payload, key.spki())
 	return []badToken{
 		{"no token", "a request without a token", "", ""},
 		{"another scheme", "the token under another scheme", "Basic ", token},
-		{"alg none", "a token that says it is not signed", "", encode(map[string]any{"alg": "none", "kid": key.kid}) + "." + payload + "."},
-		{"HS256 with the public key", "a token signed with the public key, in PEM, as a secret", "", key.hs256(payload, key.publicPEM())},
-		{"HS256 with the public key in DER", "a token signed with the public key, in DER, as a secret", "", key.hs256(payload, key.spki())},
+		{"alg none", "a token that says it is not signed", "", notSigned},
+		{"HS256 with the public key", "a token signed with the public key, in PEM, as a secret", "", asPEM},
+		{"HS256 with the public key in DER", "a token signed with the public key, in DER, as a secret", "", asDER},
 		{"wrong audience", "a token for another service", "", claimed("aud", []string{"another-service"})},
 		{"wrong issuer", "a token that names another issuer", "", claimed("iss", "https://another-cluster.example")},
 		{"expired", "a token that expired an hour ago", "", c.Mint(expired)},

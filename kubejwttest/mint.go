@@ -125,7 +125,9 @@ func (k signingKey) sign(header, payload string) string {
 }
 
 func (k signingKey) signature(signed []byte) []byte {
-	hash := map[string]crypto.Hash{"RS256": crypto.SHA256, "ES256": crypto.SHA256, "ES384": crypto.SHA384, "ES512": crypto.SHA512}[k.alg]
+	hash := map[string]crypto.Hash{
+		"RS256": crypto.SHA256, "ES256": crypto.SHA256, "ES384": crypto.SHA384, "ES512": crypto.SHA512,
+	}[k.alg]
 	h := hash.New()
 	h.Write(signed)
 	digest := h.Sum(nil)

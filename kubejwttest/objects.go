@@ -17,21 +17,21 @@ import (
 // period. A token that is minted for a pod of this name later names a new UID.
 // It panics if there is no such pod.
 func (c *Cluster) DeletePod(namespace, name string) {
-	c.objects.delete("DeletePod", apiserver.Key{Kind: apiserver.Pods, Namespace: namespace, Name: name})
+	c.objects.delete("DeletePod", podKey(namespace, name))
 }
 
 // DeleteServiceAccount removes a service account. Its pods stay, as in a real
 // cluster. A token that is minted for an account of this name later names a new
 // UID. It panics if there is no such account.
 func (c *Cluster) DeleteServiceAccount(namespace, name string) {
-	c.objects.delete("DeleteServiceAccount", apiserver.Key{Kind: apiserver.ServiceAccounts, Namespace: namespace, Name: name})
+	c.objects.delete("DeleteServiceAccount", accountKey(namespace, name))
 }
 
 // TerminatePod asks a pod to end within grace: it gets a deletionTimestamp, and
 // is there until DeletePod removes it, as one whose node is lost or that has a
 // finalizer. It panics if there is no such pod.
 func (c *Cluster) TerminatePod(namespace, name string, grace time.Duration) {
-	key := apiserver.Key{Kind: apiserver.Pods, Namespace: namespace, Name: name}
+	key := podKey(namespace, name)
 	pod, found := c.objects.server.Get(key)
 	if !found {
 		panic("kubejwttest: TerminatePod: no pod " + namespace + "/" + name)
@@ -48,6 +48,14 @@ func (c *Cluster) CutWatches() { c.objects.server.Cut() }
 // new one still begins with its list. What happened is told when the silence
 // ends.
 func (c *Cluster) SilenceWatches(silent bool) { c.objects.server.Silence(silent) }
+
+func podKey(namespace, name string) apiserver.Key {
+	return apiserver.Key{Kind: apiserver.Pods, Namespace: namespace, Name: name}
+}
+
+func accountKey(namespace, name string) apiserver.Key {
+	return apiserver.Key{Kind: apiserver.ServiceAccounts, Namespace: namespace, Name: name}
+}
 
 // objects are the pods and service accounts of a Cluster.
 type objects struct {
@@ -126,14 +134,14 @@ func (o *objects) put(kind, namespace string, object kubejwt.Object, account str
 
 // exist reports whether the objects that a token names are there.
 func (o *objects) exist(claims kubejwt.Claims) bool {
-	account, found := o.server.Get(apiserver.Key{Kind: apiserver.ServiceAccounts, Namespace: claims.Namespace, Name: claims.ServiceAccount.Name})
+	account, found := o.server.Get(accountKey(claims.Namespace, claims.ServiceAccount.Name))
 	if !found || account.UID != claims.ServiceAccount.UID || isOver(account) {
 		return false
 	}
 	if claims.Pod == (kubejwt.Object{}) {
 		return true
 	}
-	pod, found := o.server.Get(apiserver.Key{Kind: apiserver.Pods, Namespace: claims.Namespace, Name: claims.Pod.Name})
+	pod, found := o.server.Get(podKey(claims.Namespace, claims.Pod.Name))
 	return found && pod.UID == claims.Pod.UID && !isOver(pod)
 }
 

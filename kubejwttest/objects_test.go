@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kubejwt/kubejwt"
+	"github.com/kubejwt/kubejwt/internal/apiserver"
 	"github.com/kubejwt/kubejwt/kubejwttest"
 )
 
@@ -20,39 +21,17 @@ func TestListsAndWatches(t *testing.T) {
 	for _, name := range []string{"a", "b"} {
 		c.Mint(kubejwttest.Token{Namespace: "api", ServiceAccount: "api", Pod: kubejwt.Object{Name: name}})
 	}
-	issuer := c.Config("x").Issuer
-	watcher := "Bearer " + mounted(t, c)
-	stranger := "Bearer " + c.Mint(kubejwttest.Token{Namespace: "shop", ServiceAccount: "web", Audiences: []string{issuer}})
-	const pods = "/api/v1/namespaces/api/pods"
-	for _, tt := range []struct {
-		name, path, authorization string
-		status                    int
-		body                      string // a part of it
-	}{
-		{"a list", pods, watcher, 200, `"kind":"PodList"`},
-		{"of one account's pods", pods + "?fieldSelector=spec.serviceAccountName%3Dapi", watcher, 200, `"name":"a"`},
-		{"of nobody's pods", pods + "?fieldSelector=spec.serviceAccountName%3Dnobody", watcher, 200, `"items":[]`},
-		{"of one service account", "/api/v1/namespaces/api/serviceaccounts?fieldSelector=metadata.name%3Dapi", watcher, 200, `"name":"api"`},
-		{"by a field that can't be selected", pods + "?fieldSelector=spec.priority%3D1", watcher, 400, ""},
-		{"a page", pods + "?limit=1", watcher, 200, `"continue":"`},
-		{"of a cached version", pods + "?resourceVersion=0", watcher, 200, `"name":"a"`},
-		{"of a version to come", pods + "?resourceVersion=999999999", watcher, 504, ""},
-		{"of a version that is none", pods + "?resourceVersion=x", watcher, 400, ""},
-		{"initial events without a match", pods + "?watch=1&sendInitialEvents=true", watcher, 422, ""},
-		{"a match without initial events", pods + "?watch=1&resourceVersionMatch=NotOlderThan", watcher, 422, ""},
-		{"initial events of a version to come", pods + "?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion=999999999&timeoutSeconds=1", watcher, 200, `"type":"ERROR"`},
-		{"a version to come, in silence", pods + "?watch=1&resourceVersion=999999999&timeoutSeconds=1", watcher, 200, ""},
-		{"another account's token", pods, stranger, 403, ""},
-		{"no token", pods, "", 403, ""},
-		{"rubbish", pods, "Bearer rubbish", 401, ""},
-	} {
-		status, _, body := ask(t, c, http.MethodGet, tt.path, tt.authorization)
-		if status != tt.status || !strings.Contains(body, tt.body) {
-			t.Errorf("%s: status %d, %.300s: want %d, %s", tt.name, status, body, tt.status, tt.body)
-		}
+	web := kubejwttest.Token{Namespace: "shop", ServiceAccount: "web", Audiences: []string{c.Config("x").Issuer}}
+	authorization := map[string]string{
+		apiserver.Watcher:     "Bearer " + mounted(t, c),
+		apiserver.Stranger:    "Bearer " + c.Mint(web),
+		apiserver.WithRubbish: "Bearer rubbish",
 	}
-	if status, _, _ := ask(t, c, http.MethodPost, pods, watcher); status != 403 {
-		t.Errorf("a POST: status %d: want 403", status)
+	for _, q := range apiserver.Questions() {
+		status, _, body := ask(t, c, q.Method, q.Path, authorization[q.Who])
+		if status != q.Status || !strings.Contains(body, q.Part) {
+			t.Errorf("%s: status %d, %.300s: want %d, %s", q.Name, status, body, q.Status, q.Part)
+		}
 	}
 }
 

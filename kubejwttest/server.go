@@ -134,7 +134,8 @@ func (c *Cluster) answer(r *http.Request, caller user) (*apiserver.Answer, error
 	case caller == watcher && r.Method == http.MethodGet && apiserver.Is(path):
 		return c.objects.server.Answer(r), nil
 	default:
-		return apiserver.Failure(http.StatusForbidden, "Forbidden", "forbidden: the user cannot do this on the path"), nil
+		message := "forbidden: the user cannot do this on the path"
+		return apiserver.Failure(http.StatusForbidden, "Forbidden", message), nil
 	}
 }
 
@@ -168,7 +169,8 @@ func (c *Cluster) discoveryDocument() *apiserver.Answer {
 func (c *Cluster) jwks() *apiserver.Answer {
 	var set jose.JSONWebKeySet
 	for _, key := range c.keys {
-		set.Keys = append(set.Keys, jose.JSONWebKey{Key: key.private.Public(), KeyID: key.kid, Algorithm: key.alg, Use: "sig"})
+		public := jose.JSONWebKey{Key: key.private.Public(), KeyID: key.kid, Algorithm: key.alg, Use: "sig"}
+		set.Keys = append(set.Keys, public)
 	}
 	body, err := json.Marshal(set)
 	if err != nil {
@@ -186,8 +188,9 @@ func published(contentType string, body []byte) *apiserver.Answer {
 }
 
 // Transport returns a RoundTripper that asks the API server in memory, for
-// RemoteKeys.Transport and for that of a revocation.Watcher: with no socket in play, a test can run in a
-// testing/synctest bubble, if the Cluster was made outside of it:
+// RemoteKeys.Transport and for that of a revocation.Watcher. No socket is
+// involved, so that a test can run in a testing/synctest bubble, if the Cluster
+// was made outside of it:
 //
 //	config := cluster.Config("data-store")
 //	config.Keys = kubejwt.RemoteKeys{Transport: cluster.Transport()}

@@ -69,16 +69,24 @@ func parseQuery(r *http.Request) (*query, *Answer) {
 	q.timeout = time.Duration(seconds) * time.Second
 	for term := range strings.SplitSeq(values.Get("fieldSelector"), ",") {
 		field, value, _ := strings.Cut(term, "=")
-		known := field == "metadata.name" || field == "metadata.namespace" || field == "spec.serviceAccountName" && kind == Pods
 		switch {
 		case term == "":
-		case !known:
+		case !selectable(kind, field):
 			return nil, Failure(http.StatusBadRequest, "BadRequest", "field label not supported")
 		default:
 			q.fields = append(q.fields, [2]string{field, strings.TrimPrefix(value, "=")})
 		}
 	}
 	return q, nil
+}
+
+func selectable(kind, field string) bool {
+	switch field {
+	case "metadata.name", "metadata.namespace":
+		return true
+	default:
+		return field == "spec.serviceAccountName" && kind == Pods
+	}
 }
 
 func isTrue(values url.Values, name string) bool {
@@ -115,9 +123,11 @@ func (s *Server) Answer(r *http.Request) *Answer {
 	case !q.watch:
 		return s.answerList(q)
 	case q.initialEvents && s.old:
-		return Failure(http.StatusUnprocessableEntity, "Invalid", "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled")
+		return Failure(http.StatusUnprocessableEntity, "Invalid",
+			"sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled")
 	case q.initialEvents && match != "NotOlderThan", !q.initialEvents && match != "":
-		return Failure(http.StatusUnprocessableEntity, "Invalid", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
+		return Failure(http.StatusUnprocessableEntity, "Invalid",
+			"resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
 	}
 	return s.answerWatch(q)
 }
@@ -130,11 +140,11 @@ func (s *Server) answerWatch(q *query) *Answer {
 	stream := s.open(q)
 	switch {
 	case q.initialEvents && version > s.version:
-		stream.first = [][]byte{line("ERROR", status(http.StatusGatewayTimeout, "Timeout", "Too large resource version"))}
+		stream.fail(status(http.StatusGatewayTimeout, "Timeout", "Too large resource version"))
 	case q.initialEvents, version == 0:
 		stream.begin(s.list(q))
 	case version < s.compacted:
-		stream.first = [][]byte{line("ERROR", status(http.StatusGone, "Expired", "too old resource version"))}
+		stream.fail(status(http.StatusGone, "Expired", "too old resource version"))
 	default: // a version that is yet to come is waited for, in silence
 		q.after = version
 		for _, c := range s.history {
@@ -192,7 +202,8 @@ func (s *Server) answerList(q *query) *Answer {
 	default:
 		list["kind"] = "ServiceAccountList"
 	}
-	return &Answer{Status: http.StatusOK, Header: map[string]string{"Content-Type": "application/json"}, Body: marshal(list)}
+	header := map[string]string{"Content-Type": "application/json"}
+	return &Answer{Status: http.StatusOK, Header: header, Body: marshal(list)}
 }
 
 // Failure is the Status of a request that fails.

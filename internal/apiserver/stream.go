@@ -23,9 +23,10 @@ type Stream struct {
 	beat    *time.Ticker // nil: no bookmarks
 
 	// Guarded by Server.mu.
-	first [][]byte // the list that it begins with, told even in silence
-	queue [][]byte
-	ended bool
+	first  [][]byte // the list that it begins with, told even in silence
+	queue  [][]byte
+	failed bool // it ends after first
+	ended  bool
 }
 
 // open returns a stream that has yet to get its first events. The caller holds
@@ -35,7 +36,13 @@ func (s *Server) open(q *query) *Stream {
 	if timeout == 0 {
 		timeout = minTimeout + rand.N(minTimeout)
 	}
-	stream := &Stream{server: s, query: q, start: s.version, wake: make(chan struct{}, 1), timeout: time.NewTimer(timeout)}
+	stream := &Stream{
+		server:  s,
+		query:   q,
+		start:   s.version,
+		wake:    make(chan struct{}, 1),
+		timeout: time.NewTimer(timeout),
+	}
 	if q.bookmarks {
 		stream.beat = time.NewTicker(bookmarkInterval)
 	}
@@ -84,7 +91,7 @@ func (st *Stream) poll() ([]byte, error) {
 		pending = &st.queue
 	}
 	switch {
-	case st.ended:
+	case st.ended, st.failed && len(st.first) == 0:
 		return nil, io.EOF
 	case len(*pending) == 0:
 		return nil, nil
@@ -122,6 +129,11 @@ func (st *Stream) begin(items []item) {
 	if st.query.initialEvents {
 		st.first = append(st.first, st.mark(st.server.version, map[string]string{"k8s.io/initial-events-end": "true"}))
 	}
+}
+
+// fail makes a Status all that is told. The caller holds mu.
+func (st *Stream) fail(status json.RawMessage) {
+	st.first, st.failed = [][]byte{line("ERROR", status)}, true
 }
 
 // take tells of a change. The caller holds mu.

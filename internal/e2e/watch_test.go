@@ -22,10 +22,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/kubejwt/kubejwt"
+	"github.com/kubejwt/kubejwt/internal/apiserver"
 	"github.com/kubejwt/kubejwt/revocation"
 )
 
@@ -385,6 +388,57 @@ func (p *proxy) setDown(down bool) {
 	}
 }
 
+// turn bounds how long a Watcher takes to try again, and to see what it missed.
+const turn = 75 * time.Second
+
+// compact makes etcd forget all versions before one.
+func compact(t *testing.T, version string) {
+	t.Helper()
+	etcd := must(startEtcd())
+	body := strings.NewReader(`{"revision":"` + version + `","physical":true}`)
+	response, err := http.Post(etcd+"/v3/kv/compaction", "application/json", body)
+	noError(t, err)
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		t.Fatalf("etcd answers %s: %s", response.Status, must(io.ReadAll(response.Body)))
+	}
+}
+
+// watchFrom returns the error that a watch from a version begins with.
+func (c *cluster) watchFrom(t *testing.T, version string) error {
+	t.Helper()
+	w, err := c.CoreV1().Pods("api").Watch(t.Context(), metav1.ListOptions{ResourceVersion: version})
+	if err != nil {
+		return err
+	}
+	defer w.Stop()
+	event := <-w.ResultChan()
+	if event.Type != watch.Error {
+		return fmt.Errorf("%s", event.Type)
+	}
+	return apierrors.FromObject(event.Object)
+}
+
+// onePage asks for pages of one object, and calls between before the second page.
+type onePage struct {
+	http.RoundTripper
+	between func()
+}
+
+func (o *onePage) RoundTrip(r *http.Request) (*http.Response, error) {
+	query := r.URL.Query()
+	if query.Has("continue") && o.between != nil {
+		o.between()
+		o.between = nil
+	}
+	if query.Has("limit") {
+		query.Set("limit", "1")
+		r = r.Clone(r.Context())
+		r.URL.RawQuery = query.Encode()
+	}
+	return o.RoundTripper.RoundTrip(r)
+}
+
 // What goes wrong on the way, and with the API server itself.
 func TestWatchTroubles(t *testing.T) {
 	key := newSigningKey(t, "RS256")
@@ -416,7 +470,7 @@ func TestWatchTroubles(t *testing.T) {
 		c.deletePod(t, "cut-longer")
 		time.Sleep(3 * time.Second)
 		p.setDown(false)
-		t.Logf("refused %v after the network was back", w.within(t, 35*time.Second, token, revokedWord))
+		t.Logf("refused %v after the network was back", w.within(t, turn, token, revokedWord))
 	})
 	t.Run("silent network", func(t *testing.T) {
 		token := of("silent")
@@ -436,7 +490,7 @@ func TestWatchTroubles(t *testing.T) {
 		noError(t, c.start(s))
 		up := time.Now()
 		c.deletePod(t, "restarted")
-		w.within(t, 35*time.Second, token, revokedWord)
+		w.within(t, turn, token, revokedWord)
 		t.Logf("refused %v after the API server was ready again", time.Since(up))
 		w.holds(t, gone, revokedWord)
 	})
@@ -446,7 +500,7 @@ func TestWatchTroubles(t *testing.T) {
 		c.renewMounted(t, w.folder)
 		p.cut()
 		c.deletePod(t, "rotated")
-		w.within(t, 35*time.Second, token, revokedWord)
+		w.within(t, turn, token, revokedWord)
 		if now := w.watcher.Stats().Lists; now <= lists {
 			t.Errorf("%d lists, and %d before", now, lists)
 		}
@@ -461,7 +515,21 @@ func TestWatchTroubles(t *testing.T) {
 		w.holds(t, gone, revokedWord)
 		w.holds(t, token, accepted)
 		c.grant(t, "api")
-		t.Logf("refused %v after it was given back", w.within(t, 40*time.Second, token, revokedWord))
+		t.Logf("refused %v after it was given back", w.within(t, turn, token, revokedWord))
+	})
+	t.Run("compacted meanwhile", func(t *testing.T) {
+		token := of("compacted")
+		before := must(c.CoreV1().Pods("api").Get(t.Context(), "compacted", metav1.GetOptions{})).ResourceVersion
+		p.setDown(true)
+		c.deletePod(t, "compacted")
+		compact(t, c.pod(t, account, "after", "").ResourceVersion)
+		c.restart(t, s) // its cache is that of etcd
+		if err := c.watchFrom(t, before); !apierrors.IsResourceExpired(err) {
+			t.Errorf("a watch from what a Watcher had last heard of: %v: want 410", err)
+		}
+		p.setDown(false)
+		t.Logf("refused %v after the network was back", w.within(t, turn, token, revokedWord))
+		w.holds(t, gone, revokedWord)
 	})
 	t.Run("WatchList off", func(t *testing.T) {
 		off := s
@@ -480,6 +548,31 @@ func TestWatchTroubles(t *testing.T) {
 		token = of("old-again")
 		c.deletePod(t, "old-again")
 		w.within(t, 10*time.Second, token, revokedWord)
+	})
+	t.Run("WatchList off, compacted between two pages", func(t *testing.T) {
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(must(os.ReadFile(c.caFile)))
+		pages := &onePage{RoundTripper: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+		pages.between = func() {
+			c.pod(t, account, "between", "")
+			c.deletePod(t, "between")
+			compact(t, c.pod(t, account, "last", "").ResourceVersion)
+		}
+		paged := must(revocation.New(revocation.Options{
+			ServiceAccounts: []string{"api/api"}, APIServer: c.address(), Transport: pages,
+			BearerTokenFile: in(w.folder).BearerTokenFile, WhenStale: revocation.Refuse,
+		}))
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- paged.Run(ctx) }()
+		var all []corev1.Pod
+		eventually(t, "it watches", func() bool {
+			all = must(c.CoreV1().Pods("api").List(t.Context(), metav1.ListOptions{})).Items
+			return paged.Ready(t.Context()) == nil && paged.Stats().Pods == len(all)
+		})
+		t.Logf("%d pods: %+v", len(all), paged.Stats())
+		cancel()
+		<-ended
 	})
 	t.Logf("%+v", w.watcher.Stats())
 }
@@ -524,18 +617,21 @@ func TestListsAndWatches(t *testing.T) {
 	for _, name := range []string{"a", "b"} {
 		c.pod(t, account, name, "")
 	}
-	watcher := "Bearer " + string(must(os.ReadFile(in(c.mount(t)).BearerTokenFile)))
-	stranger := "Bearer " + c.mint(t, account, nil, time.Hour)
+	authorization := map[string]string{
+		apiserver.Watcher:     "Bearer " + string(must(os.ReadFile(in(c.mount(t)).BearerTokenFile))),
+		apiserver.Stranger:    "Bearer " + c.mint(t, account, nil, time.Hour),
+		apiserver.WithRubbish: "Bearer rubbish",
+	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(must(os.ReadFile(c.caFile)))
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}}
-	ask := func(method, path, authorization string) (int, string) {
+	ask := func(q apiserver.Question) (int, string) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		request := must(http.NewRequestWithContext(ctx, method, c.address()+path, nil))
-		if authorization != "" {
-			request.Header.Set("Authorization", authorization)
+		request := must(http.NewRequestWithContext(ctx, q.Method, c.address()+q.Path, nil))
+		if value := authorization[q.Who]; value != "" {
+			request.Header.Set("Authorization", value)
 		}
 		response, err := client.Do(request)
 		noError(t, err)
@@ -544,35 +640,10 @@ func TestListsAndWatches(t *testing.T) {
 		noError(t, err)
 		return response.StatusCode, string(body)
 	}
-	const pods = "/api/v1/namespaces/api/pods"
-	for _, tt := range []struct {
-		name, path, authorization string
-		status                    int
-		body                      string // a part of it
-	}{
-		{"a list", pods, watcher, 200, `"kind":"PodList"`},
-		{"of one account's pods", pods + "?fieldSelector=spec.serviceAccountName%3Dapi", watcher, 200, `"name":"a"`},
-		{"of nobody's pods", pods + "?fieldSelector=spec.serviceAccountName%3Dnobody", watcher, 200, `"items":[]`},
-		{"of one service account", "/api/v1/namespaces/api/serviceaccounts?fieldSelector=metadata.name%3Dapi", watcher, 200, `"name":"api"`},
-		{"by a field that can't be selected", pods + "?fieldSelector=spec.priority%3D1", watcher, 400, ""},
-		{"a page", pods + "?limit=1", watcher, 200, `"continue":"`},
-		{"of a cached version", pods + "?resourceVersion=0", watcher, 200, `"name":"a"`},
-		{"of a version to come", pods + "?resourceVersion=999999999", watcher, 504, ""},
-		{"of a version that is none", pods + "?resourceVersion=x", watcher, 400, ""},
-		{"initial events without a match", pods + "?watch=1&sendInitialEvents=true", watcher, 422, ""},
-		{"a match without initial events", pods + "?watch=1&resourceVersionMatch=NotOlderThan", watcher, 422, ""},
-		{"initial events of a version to come", pods + "?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion=999999999", watcher, 200, `"type":"ERROR"`},
-		{"another account's token", pods, stranger, 403, ""},
-		{"no token", pods, "", 403, ""},
-		{"rubbish", pods, "Bearer rubbish", 401, ""},
-		{"a version to come, in silence", pods + "?watch=1&resourceVersion=999999999&timeoutSeconds=1", watcher, 200, ""},
-	} {
-		status, body := ask(http.MethodGet, tt.path, tt.authorization)
-		if status != tt.status || !strings.Contains(body, tt.body) {
-			t.Errorf("%s: status %d, %.300s: want %d, %s", tt.name, status, body, tt.status, tt.body)
+	for _, q := range apiserver.Questions() {
+		status, body := ask(q)
+		if status != q.Status || !strings.Contains(body, q.Part) {
+			t.Errorf("%s: status %d, %.300s: want %d, %s", q.Name, status, body, q.Status, q.Part)
 		}
-	}
-	if status, _ := ask(http.MethodPost, pods, watcher); status != 403 {
-		t.Errorf("a POST: status %d: want 403", status)
 	}
 }
