@@ -27,6 +27,7 @@ func TestAllocations(t *testing.T) {
 			{"remembered", remembering, 0},
 			{"remembered, of two joined", joinStranger(t, remembering), 0},
 			{"remembered, with Check and OnVerdict", r.hookedVerifier(t), 0},
+			{"remembered, with a watch", r.watchedVerifier(t), 0},
 		} {
 			v := tt.v
 			got := testing.AllocsPerRun(100, func() {

@@ -142,6 +142,8 @@ func BenchmarkVerify(b *testing.B) {
 			v := r.verifier(b, memory.cacheSize)
 			run(memory.by, func() bool { _, err := v.Verify(b.Context(), r.token); return err == nil })
 		}
+		watched := r.watchedVerifier(b)
+		run("kubejwt-watched", func() bool { _, err := watched.Verify(b.Context(), r.token); return err == nil })
 		for _, p := range peersOf(algorithm) {
 			verify := p.prepare(b, r)
 			run(p.name, func() bool { return verify(r.token) == nil })

@@ -20,21 +20,27 @@ func drawRevocation(from, to string) error {
 	if err != nil {
 		return err
 	}
-	p := newPlot("How long a deleted pod's token is still accepted")
-	p.X.Label.Text = "milliseconds after the DELETE request was sent"
+	p := newPlot("How soon the tokens of a deleted pod are refused")
+	p.X.Label.Text = "time since the DELETE request was sent"
 	p.Y.Label.Text = "refused, % of deletions"
-	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
+	p.X.Scale = plot.LogScale{}
+	p.X.Tick.Marker = plot.ConstantTicks{
+		{Value: 1, Label: "1 ms"}, {Value: 10, Label: "10 ms"}, {Value: 100, Label: "100 ms"},
+		{Value: 1000, Label: "1 s"}, {Value: 10_000, Label: "10 s"},
+	}
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 1, 20_000, 0, 102
-	p.Legend.Top, p.Legend.Left, p.Legend.XOffs = true, true, 9*vg.Centimeter
-	p.Legend.YOffs = -3 * vg.Centimeter
+	p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.YOffs = true, true, 7.5*vg.Centimeter, -2.5*vg.Centimeter
+	p.Legend.Padding = vg.Points(4)
 	p.Add(plotter.NewGrid())
+	blue, green := color.RGBA{R: 0x20, G: 0x60, B: 0xb0, A: 0xff}, color.RGBA{R: 0x30, G: 0x90, B: 0x40, A: 0xff}
+	red := color.RGBA{R: 0xd0, G: 0x60, B: 0x30, A: 0xff}
 	for _, kind := range []struct {
 		key, name string
 		ink       color.RGBA
 	}{
-		{"watch", "the watch", color.RGBA{R: 0x20, G: 0x60, B: 0xb0, A: 0xff}},
-		{"TokenReview, first", "TokenReview of a token that it has not seen", color.RGBA{R: 0x30, G: 0x90, B: 0x40, A: 0xff}},
-		{"TokenReview, again", "TokenReview of a token that it has reviewed", color.RGBA{R: 0xd0, G: 0x60, B: 0x30, A: 0xff}},
+		{"watch", "the watch", blue},
+		{"TokenReview, first", "TokenReview, a token that it has not seen", green},
+		{"TokenReview, again", "TokenReview, a token that it has reviewed", red},
 	} {
 		if len(measured[kind.key]) == 0 {
 			return fmt.Errorf("%s: no rows of %q", from, kind.key)
@@ -50,9 +56,10 @@ func drawRevocation(from, to string) error {
 func cumulative(values []float64) plotter.XYs {
 	slices.Sort(values)
 	points := plotter.XYs{{X: 1, Y: 0}}
+	share := 100 / float64(len(values))
 	for i, value := range values {
-		at, before, after := max(value, 1), 100*float64(i), 100*float64(i+1)
-		points = append(points, plotter.XY{X: at, Y: before / float64(len(values))}, plotter.XY{X: at, Y: after / float64(len(values))})
+		at, before, after := max(value, 1), share*float64(i), share*float64(i+1)
+		points = append(points, plotter.XY{X: at, Y: before}, plotter.XY{X: at, Y: after})
 	}
 	return append(points, plotter.XY{X: 20_000, Y: 100})
 }
