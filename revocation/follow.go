@@ -28,6 +28,8 @@ const (
 	steady = 10 * time.Second
 	// pageSize is of lists, where the API server has no WatchList.
 	pageSize = 500
+	// maxPages leaves room for pages that are not full.
+	maxPages = 4 * maxObjects / pageSize
 )
 
 // A stream follows one resource, for as long as Run runs.
@@ -48,20 +50,20 @@ type stream struct {
 func (s *stream) follow(ctx context.Context) {
 	tried := sync.OnceFunc(s.watcher.noteTried)
 	defer tried()
-	failed, brief := 0, 0 // attempts in a row without a stream, and without one that lasted
+	failed, brief := 0, 0 // attempts in a row without a stream, and streams in a row that did not last
 	for ctx.Err() == nil {
 		start := time.Now()
 		listed, err := s.attempt(ctx, tried)
 		if ctx.Err() != nil {
 			return
 		}
-		failed++
-		brief++
-		if listed {
-			failed = 0
-		}
-		if listed && time.Since(start) > steady {
-			brief = 0
+		switch {
+		case !listed:
+			failed++
+		case time.Since(start) > steady:
+			failed, brief = 0, 0
+		default:
+			failed, brief = 0, brief+1
 		}
 		s.fail(err)
 		tried()
@@ -122,7 +124,17 @@ func (s *stream) attempt(ctx context.Context, tried func()) (listed bool, err er
 	defer cancel(nil)
 	watchdog := time.AfterFunc(maxSilence, func() { cancel(errSilent) })
 	defer watchdog.Stop()
-	alive := func() { watchdog.Reset(maxSilence) }
+	last := time.Now()
+	alive := func() error {
+		now := time.Now()
+		silence := elapsed(last, now)
+		last = now
+		watchdog.Reset(maxSilence)
+		if silence > maxSilence {
+			return errSilent // this machine slept: what came is of then, not of now
+		}
+		return nil
+	}
 
 	listed, err = s.watchList(ctx, tried, alive)
 	if lacksWatchList(err) {
@@ -135,7 +147,7 @@ func (s *stream) attempt(ctx context.Context, tried func()) (listed bool, err er
 }
 
 // watchList lets the watch itself begin with the list.
-func (s *stream) watchList(ctx context.Context, tried, alive func()) (listed bool, err error) {
+func (s *stream) watchList(ctx context.Context, tried func(), alive func() error) (listed bool, err error) {
 	query := make(url.Values)
 	query.Set("watch", "true")
 	query.Set("allowWatchBookmarks", "true")
@@ -151,11 +163,10 @@ func (s *stream) watchList(ctx context.Context, tried, alive func()) (listed boo
 	d := newDecoder(body)
 	list := make(map[string]int64)
 	for {
-		var e event
-		if err := d.next(&e); err != nil {
+		e, err := nextEvent(d, alive)
+		if err != nil {
 			return false, err
 		}
-		alive()
 		if e.endsList() {
 			break
 		}
@@ -166,6 +177,14 @@ func (s *stream) watchList(ctx context.Context, tried, alive func()) (listed boo
 	s.complete(list, requested)
 	tried()
 	return true, s.watch(d, alive)
+}
+
+func nextEvent(d *decoder, alive func() error) (event, error) {
+	e, err := d.event()
+	if err == nil {
+		err = alive()
+	}
+	return e, err
 }
 
 // initial takes an event of those that make up the list.
@@ -192,7 +211,7 @@ func (s *stream) initial(list map[string]int64, e *event) error {
 
 // listAndWatch is for API servers without WatchList: a list in pages, and a
 // watch from there.
-func (s *stream) listAndWatch(ctx context.Context, tried, alive func()) (listed bool, err error) {
+func (s *stream) listAndWatch(ctx context.Context, tried func(), alive func() error) (listed bool, err error) {
 	requested := time.Now()
 	list := make(map[string]int64)
 	version, err := s.listPages(ctx, list, alive)
@@ -213,10 +232,10 @@ func (s *stream) listAndWatch(ctx context.Context, tried, alive func()) (listed 
 	return true, s.watch(newDecoder(body), alive)
 }
 
-func (s *stream) listPages(ctx context.Context, list map[string]int64, alive func()) (version string, err error) {
+func (s *stream) listPages(ctx context.Context, list map[string]int64, alive func() error) (version string, err error) {
 	query := make(url.Values)
 	query.Set("limit", strconv.Itoa(pageSize))
-	for {
+	for range maxPages {
 		body, err := s.watcher.apiServer.get(ctx, s.resource, query, formList)
 		if err != nil {
 			return "", err
@@ -233,22 +252,24 @@ func (s *stream) listPages(ctx context.Context, list map[string]int64, alive fun
 			return nil
 		})
 		body.Close()
+		if err == nil {
+			err = alive()
+		}
 		if err != nil || next == "" {
 			return version, err
 		}
-		alive()
 		query.Set("continue", next)
 	}
+	return "", errTooMany
 }
 
 // watch takes the events after the list. It ends with an error.
-func (s *stream) watch(d *decoder, alive func()) error {
+func (s *stream) watch(d *decoder, alive func() error) error {
 	for {
-		var e event
-		if err := d.next(&e); err != nil {
+		e, err := nextEvent(d, alive)
+		if err != nil {
 			return err
 		}
-		alive()
 		if e.Type == "BOOKMARK" {
 			s.update(func(v *view) error { v.heard(time.Now()); return nil })
 			continue

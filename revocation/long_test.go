@@ -70,6 +70,53 @@ func TestBookmarkBeforeTheEnd(t *testing.T) {
 	})
 }
 
+// A sleepyBody is read by a machine that falls asleep before the third line, and
+// finds it when it wakes up: the network does not know.
+type sleepyBody struct {
+	io.ReadCloser
+	lines int
+}
+
+func (b *sleepyBody) Read(p []byte) (int, error) {
+	if b.lines++; b.lines < 3 {
+		return b.ReadCloser.Read(p)
+	}
+	if b.lines > 3 {
+		return 0, io.ErrUnexpectedEOF
+	}
+	time.Sleep(10 * time.Minute)
+	return copy(p, `{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"7"}}}`+"\n"), nil
+}
+
+// What was said before a machine slept does not tell what has happened since.
+func TestSleep(t *testing.T) {
+	c := kubejwttest.NewCluster(t)
+	inner := c.Transport()
+	transport := roundTrip(func(r *http.Request) (*http.Response, error) {
+		response, err := inner.RoundTrip(r)
+		if err == nil && strings.Contains(r.URL.Path, "/pods") {
+			response.Body = &sleepyBody{ReadCloser: response.Body}
+		}
+		return response, err
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s := newService(t, c, revocation.Options{Transport: transport, WhenStale: revocation.Refuse})
+		old := s.Mint(ofPod("a"))
+		end := s.run()
+		defer end()
+		synctest.Wait()
+		s.expect("awake", old, accepted)
+		time.Sleep(time.Minute)
+		young := s.Mint(ofPod("b"))
+		time.Sleep(9*time.Minute - time.Nanosecond)
+		s.expect("asleep", old, undecided)
+		time.Sleep(2 * time.Nanosecond)
+		synctest.Wait()
+		s.expect("there for long, when it wakes up", old, undecided)
+		s.expect("made meanwhile, when it wakes up", young, undecided)
+	})
+}
+
 // A view is as of the time before its list was asked for, however long the list
 // takes: what was made meanwhile is not gone.
 func TestSlowList(t *testing.T) {
@@ -228,6 +275,7 @@ func TestMutations(t *testing.T) {
 		{"D = 0, by the model", "view.go", "deletionGrace = time.Minute", "deletionGrace time.Duration = 0", "TestModel"},
 		{"no watchdog", "follow.go", "func() { cancel(errSilent) }", "func() {}", "TestSilence"},
 		{"no watchdog, by the model", "follow.go", "func() { cancel(errSilent) }", "func() {}", "TestModel"},
+		{"what came before a sleep is new", "follow.go", "if silence > maxSilence {", "if false {", "TestSleep"},
 		{"any bookmark ends the list", "stream.go", `e.Type == "BOOKMARK" && e.Object`, `e.Type == "BOOKMARK" || e.Object`, "TestBookmarkBeforeTheEnd"},
 		{"deletions are forgotten too soon", "view.go", "keepGone = 2 * clockSlack", "keepGone = clockSlack", "TestGoneIsFinal"},
 		{"evidence is the view alone", "view.go", "min(t.Sub(iat), elapsed(v.asOf, t))", "elapsed(v.asOf, t)", "TestView"},
@@ -276,7 +324,7 @@ func runMutated(t *testing.T, file, old, new, test string) (out string, failed b
 	if new == resumed { // it needs to know the last version
 		replace(file, old, new,
 			"\twatcher *Watcher\n", "\twatcher *Watcher\n\tlast string\n",
-			"\t\talive()\n\t\tif e.Type == \"BOOKMARK\" {", "\t\talive()\n\t\ts.last = e.Object.Metadata.ResourceVersion\n\t\tif e.Type == \"BOOKMARK\" {")
+			"\t\tif e.Type == \"BOOKMARK\" {", "\t\ts.last = e.Object.Metadata.ResourceVersion\n\t\tif e.Type == \"BOOKMARK\" {")
 	} else {
 		replace(file, old, new)
 	}

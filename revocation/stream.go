@@ -9,28 +9,32 @@ import (
 )
 
 const (
-	maxObjectSize = 1 << 20
+	// maxValueSize is what may be held at once: a name, or a value without
+	// members. An annotation of 256 KiB takes 1.5 MiB where all of it is escaped.
+	maxValueSize = 2 << 20
+	// maxObjectSize is what one object may take to pass by. etcd keeps 1.5 MiB of
+	// each, which JSON makes larger.
+	maxObjectSize = 8 << 20
+	maxDepth      = 100
 	maxUID        = 128     // as the rules for tokens have it
 	maxContinue   = 4 << 10 // of a list's continue token
 )
 
 // An event is what a stream says, as far as it matters here.
 type event struct {
-	Type   string `json:"type"`
-	Object object `json:"object"`
+	Type   string
+	Object object
 }
 
 // An object is a PartialObjectMetadata, or the Status in an event of type ERROR.
 type object struct {
 	Metadata struct {
-		UID               string     `json:"uid"`
-		ResourceVersion   string     `json:"resourceVersion"`
-		DeletionTimestamp *time.Time `json:"deletionTimestamp"`
-		Annotations       struct {
-			InitialEventsEnd string `json:"k8s.io/initial-events-end"`
-		} `json:"annotations"`
-	} `json:"metadata"`
-	Code int `json:"code"`
+		UID               string
+		ResourceVersion   string
+		DeletionTimestamp *time.Time
+		Annotations       struct{ InitialEventsEnd string }
+	}
+	Code int
 }
 
 // endsList reports whether e is the bookmark that ends the initial events.
@@ -63,26 +67,32 @@ func (o *object) key() (uid string, deletion int64, err error) {
 	return uid, deletion, nil
 }
 
-// A decoder reads JSON values one after the other. It holds at most two objects'
-// size of the stream at a time.
+// A decoder reads JSON of any length, and holds one value of it at a time:
+// whoever may make pods can make one with more labels than fit into memory that
+// is bounded, and must not blind the watch with it.
 type decoder struct {
 	*json.Decoder
-	from io.Reader
-	read int64
+	from  io.Reader
+	read  int64
+	start int64 // of the object at hand
 }
 
-var errTooLarge = fmt.Errorf("an object of more than %d bytes", maxObjectSize)
+var (
+	errTooLarge = fmt.Errorf("a value of more than %d bytes, or an object of more than %d", maxValueSize, maxObjectSize)
+	errForeign  = errors.New("not what an API server writes")
+)
 
 func newDecoder(from io.Reader) *decoder {
 	d := &decoder{from: from}
 	d.Decoder = json.NewDecoder(d)
+	d.UseNumber()
 	return d
 }
 
 // Read is for the json.Decoder, which asks for more as long as its value has not
 // ended.
 func (d *decoder) Read(p []byte) (int, error) {
-	room := maxObjectSize - (d.read - d.InputOffset())
+	room := min(maxValueSize-(d.read-d.InputOffset()), maxObjectSize-(d.read-d.start))
 	if room <= 0 {
 		return 0, errTooLarge
 	}
@@ -91,14 +101,103 @@ func (d *decoder) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// next decodes the next value. Errors hold nothing of what came.
-func (d *decoder) next(into any) error {
-	return plainError(d.Decode(into))
+// event reads the next event. Errors hold nothing of what came.
+func (d *decoder) event() (e event, err error) {
+	d.start = d.InputOffset()
+	err = d.members(func(name string) error {
+		switch name {
+		case "type":
+			return d.value(&e.Type)
+		case "object":
+			return d.object(&e.Object)
+		default:
+			return d.skip()
+		}
+	})
+	return e, err
 }
 
-// plainError replaces the errors of encoding/json, which quote what they read,
+func (d *decoder) object(o *object) error {
+	return d.members(func(name string) error {
+		switch name {
+		case "metadata":
+			return d.metadata(o)
+		case "code":
+			return d.value(&o.Code)
+		default:
+			return d.skip()
+		}
+	})
+}
+
+func (d *decoder) metadata(o *object) error {
+	m := &o.Metadata
+	return d.members(func(name string) error {
+		switch name {
+		case "uid":
+			return d.value(&m.UID)
+		case "resourceVersion":
+			return d.value(&m.ResourceVersion)
+		case "deletionTimestamp":
+			return d.value(&m.DeletionTimestamp)
+		case "annotations":
+			return d.members(func(name string) error {
+				if name == "k8s.io/initial-events-end" {
+					return d.value(&m.Annotations.InitialEventsEnd)
+				}
+				return d.skip()
+			})
+		default:
+			return d.skip()
+		}
+	})
+}
+
+// members passes the name of each member to take, which has to read its value.
+// null has none.
+func (d *decoder) members(take func(name string) error) error {
+	start, err := d.Token()
+	if err != nil || start == nil {
+		return d.plain(err)
+	}
+	if start != json.Delim('{') {
+		return errForeign
+	}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return d.plain(err)
+		}
+		if err := take(name.(string)); err != nil {
+			return err
+		}
+	}
+	return d.delim('}')
+}
+
+// skip reads a value of any kind, and keeps nothing of it.
+func (d *decoder) skip() error {
+	for depth := 0; depth < maxDepth; {
+		token, err := d.Token()
+		switch token {
+		case json.Delim('{'), json.Delim('['):
+			depth++
+		case json.Delim('}'), json.Delim(']'):
+			depth--
+		}
+		if err != nil || depth == 0 {
+			return d.plain(err)
+		}
+	}
+	return errForeign
+}
+
+// value decodes a value without members.
+func (d *decoder) value(into any) error { return d.plain(d.Decode(into)) }
+
+// plain replaces the errors of encoding/json, which quote what they read,
 // and of net/http, which may.
-func plainError(err error) error {
+func (d *decoder) plain(err error) error {
 	_, isSyntax := errors.AsType[*json.SyntaxError](err)
 	_, isType := errors.AsType[*json.UnmarshalTypeError](err)
 	_, isTime := errors.AsType[*time.ParseError](err)
@@ -106,8 +205,8 @@ func plainError(err error) error {
 	case err == nil, errors.Is(err, errTooLarge):
 		return err
 	case isSyntax, isType, isTime:
-		return errors.New("not what an API server writes")
-	case errors.Is(err, io.EOF):
+		return errForeign
+	case errors.Is(err, io.EOF) && d.InputOffset() == d.start:
 		return errors.New("the API server ended the stream")
 	default:
 		return errors.New("the stream broke off")
@@ -118,33 +217,26 @@ func plainError(err error) error {
 // metadata says.
 func readList(from io.Reader, put func(*object) error) (resourceVersion, next string, err error) {
 	d := newDecoder(from)
-	if err := d.delim('{'); err != nil {
-		return "", "", err
-	}
-	for d.More() {
-		name, err := d.Token()
-		if err != nil {
-			return "", "", plainError(err)
-		}
+	err = d.members(func(name string) error {
 		switch name {
 		case "metadata":
-			var metadata struct {
-				ResourceVersion string `json:"resourceVersion"`
-				Continue        string `json:"continue"`
-			}
-			err = d.next(&metadata)
-			resourceVersion, next = metadata.ResourceVersion, metadata.Continue
+			return d.members(func(name string) error {
+				switch name {
+				case "resourceVersion":
+					return d.value(&resourceVersion)
+				case "continue":
+					return d.value(&next)
+				default:
+					return d.skip()
+				}
+			})
 		case "items":
-			err = d.readItems(put)
+			return d.items(put)
 		default:
-			var ignored json.RawMessage
-			err = d.next(&ignored)
+			return d.skip()
 		}
-		if err != nil {
-			return "", "", err
-		}
-	}
-	if err := d.delim('}'); err != nil {
+	})
+	if err != nil {
 		return "", "", err
 	}
 	if resourceVersion == "" || len(resourceVersion) > maxUID || len(next) > maxContinue {
@@ -153,17 +245,18 @@ func readList(from io.Reader, put func(*object) error) (resourceVersion, next st
 	return resourceVersion, next, nil
 }
 
-func (d *decoder) readItems(put func(*object) error) error {
+func (d *decoder) items(put func(*object) error) error {
 	start, err := d.Token()
 	if err != nil || start == nil { // null: no items
-		return plainError(err)
+		return d.plain(err)
 	}
 	if start != json.Delim('[') {
 		return errors.New("items that are no array")
 	}
 	for d.More() {
+		d.start = d.InputOffset()
 		var item object
-		if err := d.next(&item); err != nil {
+		if err := d.object(&item); err != nil {
 			return err
 		}
 		if err := put(&item); err != nil {
@@ -175,11 +268,8 @@ func (d *decoder) readItems(put func(*object) error) error {
 
 func (d *decoder) delim(want json.Delim) error {
 	got, err := d.Token()
-	if err != nil {
-		return plainError(err)
+	if err == nil && got != want {
+		return errForeign
 	}
-	if got != want {
-		return errors.New("not a list as an API server writes it")
-	}
-	return nil
+	return d.plain(err)
 }

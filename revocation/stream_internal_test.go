@@ -27,8 +27,8 @@ func (e *endless) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// Whatever a hostile server sends, an object of more than 1 MiB ends the stream,
-// and no more than that is read.
+// Whatever a hostile server sends, a value of more than 2 MiB and an object of
+// more than 8 MiB end the stream, and what is held stays small.
 func TestDecoderIsBounded(t *testing.T) {
 	for name, from := range map[string]*endless{
 		"an endless string":  {`{"type":"ADDED","object":{"metadata":{"uid":"`, "a", 0},
@@ -38,21 +38,43 @@ func TestDecoderIsBounded(t *testing.T) {
 		"endless whitespace": {"", "\n", 0},
 		"an endless number":  {`{"code":`, "1", 0},
 	} {
-		var e event
-		if err := newDecoder(from).next(&e); err == nil {
+		decoder := newDecoder(from)
+		if _, err := decoder.event(); err == nil {
 			t.Errorf("%s: no error", name)
 		} else if name != "endless nesting" && !errors.Is(err, errTooLarge) {
 			t.Errorf("%s: %v: want %v", name, err, errTooLarge)
 		}
-		if from.read > maxObjectSize {
+		most := int64(maxValueSize + 100) // and what comes before the value
+		if strings.HasPrefix(name, "endless members") || strings.HasPrefix(name, "endless labels") {
+			most = maxObjectSize
+		}
+		if from.read > most {
 			t.Errorf("%s: %d bytes are read", name, from.read)
+		}
+		if held := decoder.read - decoder.InputOffset(); held > maxValueSize {
+			t.Errorf("%s: %d bytes are held", name, held)
+		}
+	}
+	// Whoever may make pods can make large ones. They are read, and not held.
+	for name, members := range map[string]string{
+		"an annotation of 256 KiB, escaped": `"annotations":{"a":"` + strings.Repeat(`\u003c`, 256<<10) + `"}`,
+		"6 MiB of labels":                   `"labels":{` + strings.Repeat(`"`+strings.Repeat("a", 317)+`":"a",`, 19_000) + `"a":"a"}`,
+		"deep fields":                       `"managedFields":[` + strings.Repeat(`{"f:a":`, 50) + `{}` + strings.Repeat(`}`, 50) + `]`,
+	} {
+		const before, after = `{"type":"ADDED","object":{"metadata":{"uid":"a",`, `,"deletionTimestamp":"2030-01-01T00:00:07Z"}}}`
+		e, err := newDecoder(strings.NewReader(before + members + after)).event()
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if uid, deletion, _ := e.check(); uid != "a" || deletion == 0 {
+			t.Errorf("%s: %+v", name, e)
 		}
 	}
 	// Many objects are no large one.
 	d := newDecoder(&endless{"", `{"type":"ADDED","object":{"metadata":{"uid":"a"}}}` + "\n", 0})
 	for range 50_000 {
-		var e event
-		if err := d.next(&e); err != nil || e.Object.Metadata.UID != "a" {
+		if e, err := d.event(); err != nil || e.Object.Metadata.UID != "a" {
 			t.Fatalf("%v, %+v", err, e)
 		}
 	}
@@ -85,8 +107,7 @@ func TestEvents(t *testing.T) {
 		{`{"type":"ADDED"`, "the stream broke off"},
 		{``, "the API server ended the stream"},
 	} {
-		var e event
-		err := newDecoder(strings.NewReader(tt.line)).next(&e)
+		e, err := newDecoder(strings.NewReader(tt.line)).event()
 		var got string
 		if err == nil && e.Type != "BOOKMARK" {
 			var uid string
@@ -116,11 +137,11 @@ func TestReadList(t *testing.T) {
 		{`{"items":[{}],"metadata":{"resourceVersion":"7"}}`, "without a UID"},
 		{`{"items":{},"metadata":{"resourceVersion":"7"}}`, "no array"},
 		{`{"items":[` + item + `,"secret"],"metadata":{"resourceVersion":"7"}}`, "not what an API server writes"},
-		{`{"items":[` + item, "ended the stream"},
-		{`{"metadata":{"resourceVersion":"7"},"items":[`, "ended the stream"},
-		{`["secret"]`, "not a list"},
+		{`{"items":[` + item, "the stream broke off"},
+		{`{"metadata":{"resourceVersion":"7"},"items":[`, "the stream broke off"},
+		{`["secret"]`, "not what an API server writes"},
 		{`{"metadata":{"resourceVersion":"7","continue":"` + strings.Repeat("c", maxContinue+1) + `"},"items":[]}`, "too long"},
-		{`{"other":"` + strings.Repeat("a", maxObjectSize) + `"}`, "more than"},
+		{`{"other":"` + strings.Repeat("a", maxValueSize) + `"}`, "more than"},
 	} {
 		items := 0
 		version, next, err := readList(strings.NewReader(tt.list), func(o *object) error {
@@ -145,8 +166,8 @@ func FuzzStream(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		d := newDecoder(strings.NewReader(text))
 		for {
-			var e event
-			if err := d.next(&e); err != nil {
+			e, err := d.event()
+			if err != nil {
 				break
 			}
 			e.check()

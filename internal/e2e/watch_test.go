@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/csv"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -220,6 +221,44 @@ func TestWatchBesideTokenReview(t *testing.T) {
 }
 
 var latencyFile = flag.String("revocation-csv", "", "where TestWatchLatency writes what it measured")
+
+// Whoever may make pods can make them as large as the API server takes them. The
+// watch goes on.
+func TestWatchOfLargePods(t *testing.T) {
+	c := sharedCluster(t, "RS256")
+	account := c.serviceAccount(t, "api", "watched")
+	w := c.watch(t, c.address(), revocation.Refuse, "watched", "remade")
+	token := c.mint(t, account, toPod(c.pod(t, account, "small", "")), time.Hour, service)
+	w.within(t, time.Minute, token, accepted)
+	grow := func(name string, change func(*corev1.Pod)) {
+		pod := c.pod(t, account, name, "")
+		change(pod)
+		pod, err := c.CoreV1().Pods("api").Update(t.Context(), pod, metav1.UpdateOptions{})
+		noError(t, err)
+		t.Logf("%s: %d KiB of metadata", name, len(must(json.Marshal(pod.ObjectMeta)))>>10)
+	}
+	grow("escaped", func(pod *corev1.Pod) {
+		pod.Annotations = map[string]string{"a": strings.Repeat("<", 262_000)}
+	})
+	grow("labelled", func(pod *corev1.Pod) {
+		pod.Labels = make(map[string]string)
+		for i := range 1900 {
+			pod.Labels[fmt.Sprintf("%s/%050d", strings.Repeat("a.", 120)+"example", i)] = strings.Repeat("v", 63)
+		}
+	})
+	c.deletePod(t, "small")
+	w.within(t, time.Minute, token, revokedWord)
+	// A list begins with them.
+	again := c.watch(t, c.address(), revocation.Refuse, "watched", "remade")
+	for _, watcher := range []*revocation.Watcher{w.watcher, again.watcher} {
+		if stats := watcher.Stats(); stats.Failures > 0 || stats.Pods < 2 {
+			t.Errorf("%+v: want no failures", stats)
+		}
+	}
+	for _, name := range []string{"escaped", "labelled"} {
+		c.deletePod(t, name)
+	}
+}
 
 // How long a deletion takes to be refused, from the DELETE request on: by the
 // watch, by TokenReview for a token that it has not seen, and for one that it
@@ -550,6 +589,9 @@ func TestWatchTroubles(t *testing.T) {
 		w.within(t, 10*time.Second, token, revokedWord)
 	})
 	t.Run("WatchList off, compacted between two pages", func(t *testing.T) {
+		for _, name := range []string{"first", "second"} {
+			c.pod(t, account, name, "")
+		}
 		roots := x509.NewCertPool()
 		roots.AppendCertsFromPEM(must(os.ReadFile(c.caFile)))
 		pages := &onePage{RoundTripper: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
@@ -573,6 +615,9 @@ func TestWatchTroubles(t *testing.T) {
 		t.Logf("%d pods: %+v", len(all), paged.Stats())
 		cancel()
 		<-ended
+		if pages.between != nil {
+			t.Error("there was no second page")
+		}
 	})
 	t.Logf("%+v", w.watcher.Stats())
 }
@@ -606,7 +651,7 @@ func TestWatchSaysWhichRole(t *testing.T) {
 	noError(t, yaml.UnmarshalStrict([]byte(text), &role))
 	c.applyRole(t, &role)
 	t.Logf("accepted %v after the role was there:\n%s", w.within(t, 40*time.Second, token, accepted), text)
-	noError(t, w.watcher.Ready(t.Context()))
+	eventually(t, "the watch is ready", func() bool { return w.watcher.Ready(t.Context()) == nil }) // of web, too
 }
 
 // kubejwttest answers these questions with these statuses, too.
