@@ -78,8 +78,8 @@ func (o *objects) delete(caller string, key apiserver.Key) {
 	o.deleted[key]++
 }
 
-// uid is that of the object of this name, or the one that it would get. Of a pod
-// of another service account there can't be a second one: it would be replaced.
+// uid returns the UID of the object of this name, or the one that it would get.
+// A pod of another service account would be replaced by a new one.
 func (o *objects) uid(key apiserver.Key, account string) string {
 	existing, found := o.server.Get(key)
 	if found && existing.ServiceAccount == account {
@@ -123,7 +123,7 @@ func (o *objects) make(payload string) {
 	}
 }
 
-// put leaves an object as it is that is there already.
+// put makes an object exist. One that is there already stays as it is.
 func (o *objects) put(kind, namespace string, object kubejwt.Object, account string) {
 	key := apiserver.Key{Kind: kind, Namespace: namespace, Name: object.Name}
 	if existing, found := o.server.Get(key); found && existing.UID == object.UID {

@@ -18,9 +18,9 @@
 //	})
 //
 // It has to be granted list and watch of pods and service accounts in the
-// callers' namespaces: what can read the names and labels of these pods, and all
-// else that they say. examples/kubernetes has the Role; docs/revocation.md says
-// what is seen, and how soon.
+// callers' namespaces. With this grant one can read all that these pods say, not
+// only their names and labels. examples/kubernetes has the Role;
+// docs/revocation.md says what is seen, and how soon.
 //
 // Nothing is resumed: each stream begins with a list of its own. Deletions stay
 // known while the API server is away; what happens in the meantime is seen when
@@ -77,7 +77,8 @@ type Options struct {
 	Transport http.RoundTripper
 	// MaxStale is how old the evidence that an object is still there may be: 0
 	// means 5 minutes; under 2 minutes is an error. A stream that stands is
-	// confirmed at least every 90 seconds.
+	// confirmed at least every 90 seconds. When the API server was away, a Watcher
+	// notices within 70 seconds that it is back.
 	MaxStale time.Duration
 	// WhenStale says what happens to tokens whose evidence is older, as while the
 	// API server is away. It has no default.

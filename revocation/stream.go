@@ -67,9 +67,8 @@ func (o *object) key() (uid string, deletion int64, err error) {
 	return uid, deletion, nil
 }
 
-// A decoder reads JSON of any length, and holds one value of it at a time:
-// whoever may make pods can make one with more labels than fit into memory that
-// is bounded, and must not blind the watch with it.
+// A decoder reads JSON of any length, and holds one value at a time. Whoever may
+// make pods can make large ones, and must not blind the watch with them.
 type decoder struct {
 	*json.Decoder
 	from  io.Reader

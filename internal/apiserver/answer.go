@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// An Answer is a Body or, of a watch, a Stream.
+// An Answer has a Body or, for a watch, a Stream.
 type Answer struct {
 	Status int
 	Header map[string]string

@@ -1,6 +1,7 @@
-// Package apiserver is what tests need of a kube-apiserver's lists and watches of
-// pods and service accounts: metadata, field selectors, pages, resource
-// versions, initial events and bookmarks. internal/e2e asks a real one the same.
+// Package apiserver answers lists and watches of pods and service accounts as a
+// kube-apiserver does, as far as tests need it: metadata, field selectors, pages,
+// resource versions, initial events and bookmarks. internal/e2e asks a real one
+// the same.
 package apiserver
 
 import (
@@ -25,7 +26,7 @@ const maxHistory = 1000
 // A Key names an object.
 type Key struct{ Kind, Namespace, Name string }
 
-// An Object is what is known of one.
+// An Object is what is kept of a pod or a service account.
 type Object struct {
 	UID            string
 	ServiceAccount string    // of a pod
