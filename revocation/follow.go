@@ -174,7 +174,9 @@ func (s *stream) watchList(ctx context.Context, tried func(), alive func() error
 			return false, err
 		}
 	}
-	s.complete(list, requested)
+	if err := s.complete(list, requested); err != nil {
+		return false, err
+	}
 	tried()
 	return true, s.watch(d, alive)
 }
@@ -222,7 +224,9 @@ func (s *stream) listAndWatch(ctx context.Context, tried func(), alive func() er
 	query.Set("watch", "true")
 	query.Set("allowWatchBookmarks", "true")
 	query.Set("resourceVersion", version)
-	s.complete(list, requested)
+	if err := s.complete(list, requested); err != nil {
+		return false, err
+	}
 	tried()
 	body, err := s.watcher.apiServer.get(ctx, s.resource, query, formObjects)
 	if err != nil {
@@ -293,8 +297,11 @@ func (s *stream) update(change func(*view) error) error {
 
 // complete takes a complete list. The new view is made while others read the
 // old one.
-func (s *stream) complete(list map[string]int64, requested time.Time) {
+func (s *stream) complete(list map[string]int64, requested time.Time) error {
 	next := s.view.listed(list, requested, time.Now())
+	if next.size() > maxObjects {
+		return errTooMany // lists that have nothing in common would add up
+	}
 	s.watcher.mu.Lock()
 	recovered := s.lastError
 	s.view, s.denied, s.lastError = next, nil, nil
@@ -303,6 +310,7 @@ func (s *stream) complete(list map[string]int64, requested time.Time) {
 	if recovered != nil {
 		s.watcher.logger.Info("kubejwt: revocation: watching again", "resource", s.String())
 	}
+	return nil
 }
 
 // fail notes why an attempt has ended, and tells once of each cause.

@@ -39,9 +39,11 @@ type view struct {
 	pruned time.Time // when gone was last gone through
 }
 
+func (v *view) size() int { return len(v.live) + len(v.gone) }
+
 // put notes an object that was added or modified.
 func (v *view) put(uid string, deletion int64) error {
-	if _, known := v.live[uid]; !known && len(v.live)+len(v.gone) >= maxObjects {
+	if _, known := v.live[uid]; !known && v.size() >= maxObjects {
 		return errTooMany
 	}
 	if v.live == nil {
@@ -55,7 +57,7 @@ func (v *view) put(uid string, deletion int64) error {
 // remove notes that an object was deleted.
 func (v *view) remove(uid string, now time.Time) error {
 	_, known := v.live[uid]
-	if !known && len(v.live)+len(v.gone) >= maxObjects {
+	if !known && v.size() >= maxObjects {
 		return errTooMany
 	}
 	delete(v.live, uid)

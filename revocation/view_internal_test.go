@@ -2,9 +2,14 @@ package revocation
 
 import (
 	"fmt"
+	"log/slog"
+	"os"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/kubejwt/kubejwt/internal/accounts"
 )
 
 // at is a moment of the tables: t0 and so many seconds.
@@ -138,6 +143,22 @@ func TestViewIsBounded(t *testing.T) {
 	}
 }
 
+// A server that lists other objects each time makes no view grow.
+func TestListsDoNotAddUp(t *testing.T) {
+	const each = maxObjects / 5 * 2
+	s := &stream{watcher: &Watcher{logger: slog.New(slog.DiscardHandler)}}
+	for n := range 4 {
+		live := make(map[string]int64)
+		for i := range each {
+			live[fmt.Sprint(n, " ", i)] = 0
+		}
+		err := s.complete(live, time.Now())
+		if want := n < 2; (err == nil) != want || s.view.size() > maxObjects {
+			t.Errorf("list %d: %v, %d objects: want that to be no error: %v", n, err, s.view.size(), want)
+		}
+	}
+}
+
 // At most 120 bytes are kept for each pod.
 func TestMemoryOfAView(t *testing.T) {
 	const n = 10_000
@@ -156,4 +177,17 @@ func TestMemoryOfAView(t *testing.T) {
 		t.Errorf("%.0f bytes for each pod: want 120 at most", each)
 	}
 	runtime.KeepAlive(v)
+}
+
+// What the log asks for is what the example grants.
+func TestExampleRole(t *testing.T) {
+	data, err := os.ReadFile("../examples/kubernetes/revocation.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	role := missingRole("shop", []accounts.Account{{Namespace: "shop", Name: "api"}})
+	_, rules, _ := strings.Cut(role, "\nrules:\n")
+	if rules == "" || !strings.Contains(string(data), "\nrules:\n"+rules+"---\n") {
+		t.Errorf("the example does not grant these rules, or grants more:\n%s", rules)
+	}
 }
