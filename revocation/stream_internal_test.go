@@ -32,8 +32,8 @@ func (e *endless) Read(p []byte) (n int, err error) {
 func TestDecoderIsBounded(t *testing.T) {
 	for name, from := range map[string]*endless{
 		"an endless string":  {`{"type":"ADDED","object":{"metadata":{"uid":"`, "a", 0},
-		"endless members":    {`{"type":"ADDED","object":{"metadata":{`, `"a":1,`, 0},
-		"endless labels":     {`{"type":"ADDED","object":{"metadata":{"labels":{`, `"a":"b",`, 0},
+		"endless members":    {`{"type":"ADDED","object":{"metadata":{`, `"` + strings.Repeat("a", 300) + `":1,`, 0},
+		"endless labels":     {`{"type":"ADDED","object":{"metadata":{"labels":{`, `"` + strings.Repeat("a", 300) + `":"b",`, 0},
 		"endless nesting":    {`{"type":`, `[`, 0},
 		"endless whitespace": {"", "\n", 0},
 		"an endless number":  {`{"code":`, "1", 0},
