@@ -59,3 +59,50 @@ func TestLongSubject(t *testing.T) {
 		}
 	}
 }
+
+// Each part of an error's text stands where there is one.
+func TestErrorTexts(t *testing.T) {
+	refused := (&kubejwt.InvalidTokenError{Reason: "later", Rule: 7}).Error()
+	if !strings.HasSuffix(refused, "later") || !strings.Contains(refused, "7") {
+		t.Errorf("%q: want the rule, and the reason at the end", refused)
+	}
+	claims := kubejwt.Claims{Namespace: "shop", ServiceAccount: kubejwt.Object{Name: "api"}}
+	notAllowed := (&kubejwt.NotAllowedError{Claims: claims}).Error()
+	if !strings.Contains(notAllowed, claims.Username()) || strings.HasSuffix(notAllowed, ": ") {
+		t.Errorf("%q: want the username", notAllowed)
+	}
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{&kubejwt.InvalidTokenError{Reason: "later", Rule: 7, Want: "a"}, refused + ": want a"},
+		{&kubejwt.InvalidTokenError{Reason: "later", Rule: 7, Got: "b"}, refused + ": got b"},
+		{&kubejwt.InvalidTokenError{Reason: "later", Rule: 7, Advice: "c"}, refused + ": c"},
+		{&kubejwt.InvalidTokenError{Reason: "later", Rule: 7, Want: "a", Got: "b", Advice: "c"}, refused + ": want a: got b: c"},
+		{&kubejwt.NotAllowedError{Claims: claims, Advice: "c"}, notAllowed + ": c"},
+	} {
+		if got := tt.err.Error(); got != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
+		}
+	}
+}
+
+// Each reason says what to do about it, in words of its own.
+func TestAdvice(t *testing.T) {
+	seen := make(map[string]kubejwt.Reason)
+	for _, reason := range append(reasons, kubejwt.ReasonRevoked) {
+		err := &kubejwt.InvalidTokenError{Reason: reason}
+		_, advice, _ := strings.Cut(err.Error(), string(reason)+": ")
+		if reason == kubejwt.ReasonTooLarge { // as if malformed
+			continue
+		}
+		if other, ok := seen[advice]; ok || advice == "" {
+			t.Errorf("%s: the advice %q is that of %q, or none", reason, advice, other)
+		}
+		seen[advice] = reason
+	}
+	large, malformed := &kubejwt.InvalidTokenError{Reason: kubejwt.ReasonTooLarge}, &kubejwt.InvalidTokenError{Reason: kubejwt.ReasonMalformed}
+	if want := strings.Replace(malformed.Error(), "malformed", "too_large", 1); large.Error() != want {
+		t.Errorf("%q, want %q", large.Error(), want)
+	}
+}

@@ -212,6 +212,48 @@ func TestRules(t *testing.T) {
 	}
 }
 
+// The last second of each bound is on the side that doc.go says. The leeway is a
+// minute.
+func TestBounds(t *testing.T) {
+	k := newKit(t)
+	now := time.Unix(1700000000, 0)
+	k.config.Now = func() time.Time { return now }
+	k.config.MaxLifetime = time.Hour
+	at := func(d time.Duration) int64 { return now.Add(d).Unix() }
+	const minute, hour = time.Minute, time.Hour
+	for _, tt := range []struct {
+		name          string
+		iat, nbf, exp time.Duration // from now
+		warnAfter     any
+		want          kubejwt.Reason
+	}{
+		{"exp a leeway ago", -minute, -minute, -minute, nil, kubejwt.ReasonExpired},
+		{"exp a second later", -minute, -minute, -59 * time.Second, nil, ""},
+		{"iat at exp", -time.Second, -minute, -time.Second, nil, ""},
+		{"iat after exp", 0, -minute, -time.Second, nil, kubejwt.ReasonMalformed},
+		{"nbf at exp", -minute, -time.Second, -time.Second, nil, ""},
+		{"nbf after exp", -minute, 0, -time.Second, nil, kubejwt.ReasonMalformed},
+		{"nbf a leeway ahead", 0, minute, minute, nil, ""},
+		{"nbf a second later", 0, 61 * time.Second, hour, nil, kubejwt.ReasonNotYetValid},
+		{"iat a leeway ahead", minute, 0, hour, nil, ""},
+		{"iat a second later", 61 * time.Second, 0, hour, nil, kubejwt.ReasonNotYetValid},
+		{"warnafter a leeway ago", -minute, -minute, minute, at(-minute), kubejwt.ReasonStale},
+		{"warnafter a second later", -minute, -minute, minute, at(-59 * time.Second), ""},
+		{"a life of MaxLifetime", 0, 0, hour, nil, ""},
+		{"a life of a second more", 0, 0, hour + time.Second, nil, kubejwt.ReasonLifetimeTooLong},
+		{"a life of MaxLifetime to warnafter", 0, 0, 2 * hour, at(hour), ""},
+		{"a life of a second more to warnafter", 0, 0, 2 * hour, at(hour + time.Second), kubejwt.ReasonLifetimeTooLong},
+	} {
+		g := good()
+		kubernetes(object{"warnafter": tt.warnAfter})(&g)
+		claims(object{"iat": at(tt.iat), "nbf": at(tt.nbf), "exp": at(tt.exp)})(&g)
+		_, err := mustNew(t, k.config).Verify(t.Context(), k.Mint(g))
+		if got := reasonOf(err); got != tt.want || tt.want == "" && err != nil {
+			t.Errorf("%s: %v: want %q", tt.name, err, tt.want)
+		}
+	}
+}
+
 func TestForm(t *testing.T) {
 	k := newKit(t)
 	v := mustNew(t, k.config)
