@@ -294,6 +294,38 @@ func TestTransportWithoutURL(t *testing.T) {
 	}
 }
 
+// What the base says comes back, and what the request has goes there beside the
+// token.
+func TestTransportBase(t *testing.T) {
+	broken := errors.New("broken")
+	for _, tt := range []struct {
+		name   string
+		header http.Header
+		status int // 0: it fails
+	}{
+		{"good", http.Header{"X-Other": {"x"}}, http.StatusOK},
+		{"no headers", nil, http.StatusOK},
+		{"401", nil, http.StatusUnauthorized},
+		{"broken", nil, 0},
+	} {
+		var sent http.Header
+		transport := &kubejwt.Transport{Source: secret, Origin: "https://a.example", Base: roundTrip(func(r *http.Request) (*http.Response, error) {
+			sent = r.Header
+			if tt.status == 0 {
+				return nil, broken
+			}
+			return &http.Response{StatusCode: tt.status, Body: http.NoBody}, nil
+		})}
+		response, err := transport.RoundTrip(&http.Request{URL: &url.URL{Scheme: "https", Host: "a.example", Path: "/"}, Header: tt.header})
+		if tt.status == 0 && !errors.Is(err, broken) || tt.status != 0 && (err != nil || response.StatusCode != tt.status) {
+			t.Errorf("%s: %v, %v", tt.name, response, err)
+		}
+		if sent.Get("Authorization") != "Bearer secret-token" || sent.Get("X-Other") != tt.header.Get("X-Other") {
+			t.Errorf("%s: sent %v", tt.name, sent)
+		}
+	}
+}
+
 // closed is a body that says whether it was closed.
 type closed struct {
 	io.Reader
@@ -327,6 +359,7 @@ func TestTransportRefuses(t *testing.T) {
 		{name: "authorization already", transport: kubejwt.Transport{Source: secret, Origin: "https://a.example"}, header: http.Header{"authorization": {"Basic x"}}, want: "Authorization"},
 		{name: "a Source that fails", transport: kubejwt.Transport{Source: failing{broken}, Origin: "https://a.example"}, want: "broken"},
 		{name: "a Source without a token", transport: kubejwt.Transport{Source: failing{nil}, Origin: "https://a.example"}, want: "Source"},
+		{name: "a Source of an empty token", transport: kubejwt.Transport{Source: oauth2.StaticTokenSource(new(oauth2.Token)), Origin: "https://a.example"}, want: "Source"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			body := &closed{Reader: strings.NewReader("body")}

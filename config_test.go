@@ -7,8 +7,11 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"fmt"
 	"log/slog"
 	"math/big"
+	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -223,6 +226,67 @@ func TestConfigFailsClosed(t *testing.T) {
 				t.Errorf("%v, %v: want an error that names %s", v, err, tt.field)
 			}
 		})
+	}
+}
+
+// The last value on the good side of each bound.
+func TestConfigAtItsBounds(t *testing.T) {
+	k := newKit(t)
+	for name, change := range map[string]func(*kubejwt.Config){
+		"leeway of 5 minutes":          func(c *kubejwt.Config) { c.Leeway = 5 * time.Minute },
+		"MaxStale of 5 minutes":        func(c *kubejwt.Config) { c.Keys = kubejwt.RemoteKeys{MaxStale: 5 * time.Minute} },
+		"MaxStale for ever":            func(c *kubejwt.Config) { c.Keys = kubejwt.RemoteKeys{MaxStale: -1} },
+		"DiscoveryURL alone":           func(c *kubejwt.Config) { c.Keys = kubejwt.RemoteKeys{DiscoveryURL: "https://a.example/x"} },
+		"JWKSURL alone":                func(c *kubejwt.Config) { c.Keys = kubejwt.RemoteKeys{JWKSURL: "https://a.example/x"} },
+		"extended, with a bound":       func(c *kubejwt.Config) { c.AcceptExtended, c.MaxLifetime = true, time.Hour },
+		"extended, with no bound":      func(c *kubejwt.Config) { c.AcceptExtended, c.MaxLifetime = true, -1 },
+		"an issuer that publishes":     func(c *kubejwt.Config) { c.Keys = nil },
+		"a key ID of 1024 bytes":       func(c *kubejwt.Config) { c.Keys.(kubejwt.PublicKeys)[0].KeyID = strings.Repeat("k", 1024) },
+		"an issuer with a slash at it": func(c *kubejwt.Config) { c.Keys, c.Issuer = nil, "https://issuer.example/" },
+	} {
+		config := k.config
+		config.Keys = slices.Clone(k.config.Keys.(kubejwt.PublicKeys))
+		change(&config)
+		if v, err := kubejwt.New(config); err != nil || v == nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// In a pod the same fields are judged, and what only New takes is told of.
+func TestInClusterConfig(t *testing.T) {
+	t.Setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+	t.Setenv("KUBERNETES_SERVICE_PORT", "443")
+	remote := func(keys kubejwt.RemoteKeys) func(*kubejwt.Config) {
+		return func(c *kubejwt.Config) { c.Keys = keys }
+	}
+	const foreign, own = "https://a.example/keys", "https://kubernetes.default.svc/openid/v1/jwks"
+	issuer := func(keys kubejwt.RemoteKeys) func(*kubejwt.Config) {
+		return func(c *kubejwt.Config) { c.Keys, c.Issuer = keys, "https://issuer.example" }
+	}
+	for _, tt := range []struct {
+		name   string
+		change func(*kubejwt.Config)
+		field  string // that the error names; "": none
+	}{
+		{"good", func(*kubejwt.Config) {}, ""},
+		{"no audiences", func(c *kubejwt.Config) { c.Audiences = nil }, "Audiences"},
+		{"a KeyFile", func(c *kubejwt.Config) { c.Keys = kubejwt.KeyFile("sa.pub") }, "Keys"},
+		{"PublicKeys", func(c *kubejwt.Config) { c.Keys = kubejwt.PublicKeys{{}} }, "Keys"},
+		{"MaxStale of a minute", remote(kubejwt.RemoteKeys{MaxStale: time.Minute}), "MaxStale"},
+		{"CAFile beside Transport", remote(kubejwt.RemoteKeys{CAFile: "ca.crt", Transport: http.DefaultTransport}), "CAFile"},
+		{"an http JWKSURL", issuer(kubejwt.RemoteKeys{JWKSURL: "http://a.example/keys"}), "JWKSURL"},
+		{"a foreign JWKSURL, and no issuer", remote(kubejwt.RemoteKeys{JWKSURL: foreign}), "Issuer"},
+		{"a foreign JWKSURL", issuer(kubejwt.RemoteKeys{JWKSURL: foreign}), ""},
+		{"the API server's JWKSURL, and no issuer", remote(kubejwt.RemoteKeys{JWKSURL: own}), ""},
+		{"a foreign DiscoveryURL, and no issuer", remote(kubejwt.RemoteKeys{DiscoveryURL: foreign}), ""},
+	} {
+		config := kubejwt.Config{Audiences: []string{"data-store"}, ServiceAccounts: []string{"*"}}
+		tt.change(&config)
+		v, err := kubejwt.InCluster(config)
+		if (err == nil) != (tt.field == "") || (v == nil) != (err != nil) || !strings.Contains(fmt.Sprint(err), tt.field) {
+			t.Errorf("%s: %v, %v: want an error that names %q", tt.name, v, err, tt.field)
+		}
 	}
 }
 

@@ -159,6 +159,56 @@ func TestWhenTheDocumentIsRead(t *testing.T) {
 	}
 }
 
+// A key set lives for as long as the origin says, within bounds.
+func TestMaxAge(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	for cacheControl, life := range map[string]time.Duration{
+		"":                     15 * time.Minute,
+		"public, max-age=1800": 30 * time.Minute,
+		"max-age=1":            5 * time.Minute,
+		"max-age=86400":        time.Hour,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			config := cluster.Config("data-store")
+			config.Keys = kubejwt.RemoteKeys{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+				response, err := asIssuer(cluster)(r)
+				if err == nil {
+					response.Header.Set("Cache-Control", cacheControl)
+				}
+				return response, err
+			})}
+			v := mustNew(t, config)
+			if err := v.Ready(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			s := v.Stats()
+			if in := s.NextFetch.Sub(s.FetchedAt); in < life*7/10 || in > life*9/10 {
+				t.Errorf("%q: the next fetch in %v, want 70 to 90 %% of %v", cacheControl, in, life)
+			}
+		})
+	}
+}
+
+// After a restart the snapshot is used if the origin was judged by the same CA.
+func TestSnapshotAndCA(t *testing.T) {
+	server := newKeyServer(t, kubejwttest.NewCluster(t))
+	config := server.config()
+	keys := config.Keys.(kubejwt.RemoteKeys)
+	keys.SnapshotFile = filepath.Join(t.TempDir(), "snapshot")
+	config.Keys = keys
+	known := server.cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}})
+	mustVerify(t, mustNew(t, config), known)
+	soon(t, "the snapshot", func() error { _, err := os.Stat(keys.SnapshotFile); return err })
+
+	server.answerWith(sendBody(http.StatusInternalServerError, ""))
+	mustVerify(t, mustNew(t, config), known)
+	_, other := newCertificate(t, "127.0.0.1", time.Hour)
+	writeFile(t, server.caFile, other)
+	if _, err := mustNew(t, config).Verify(t.Context(), known); !errors.Is(err, kubejwt.ErrKeysUnavailable) {
+		t.Errorf("with another CA: %v", err)
+	}
+}
+
 // asIssuer answers for the cluster, whichever host is asked.
 func asIssuer(cluster *kubejwttest.Cluster) roundTrip {
 	issuer := strings.TrimPrefix(cluster.Config("x").Issuer, "https://")

@@ -68,6 +68,8 @@ func TestJoin(t *testing.T) {
 		}
 	}
 
+	inPod(t, newKeyServer(t, a))
+	learning := mustNewInCluster(t, kubejwt.Config{Audiences: []string{"data-store"}, ServiceAccounts: []string{"*"}})
 	former := configA
 	former.Issuer, former.FormerIssuers = "https://new.example", []string{configA.Issuer}
 	for name, members := range map[string][]*kubejwt.Verifier{
@@ -78,13 +80,36 @@ func TestJoin(t *testing.T) {
 		"the same twice":          {va, va},
 		"an issuer twice":         {va, mustNew(t, configA)},
 		"an issuer and as former": {va, mustNew(t, former)},
+		"one that learns it":      {va, learning},
 	} {
 		if _, err := kubejwt.Join(members...); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
+	twice := former
+	twice.FormerIssuers = []string{configA.Issuer, "https://new.example"}
+	if _, err := kubejwt.Join(mustNew(t, twice), vb); err != nil {
+		t.Errorf("an issuer that a member names twice: %v", err)
+	}
 	if _, err := joined.WithServiceAccounts("shop/api"); err == nil {
 		t.Error("WithServiceAccounts of a joined Verifier: no error")
+	}
+}
+
+// Only a member whose keys are given takes a token without kid.
+func TestJoinWithoutKeyID(t *testing.T) {
+	given, fetched := kubejwttest.NewCluster(t), kubejwttest.NewCluster(t)
+	joined, err := kubejwt.Join(mustNew(t, staticConfig(t, given)), mustNew(t, fetched.Config("data-store")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := good()
+	header("kid", nil)(&g)
+	if _, err := joined.Verify(t.Context(), given.Mint(g)); err != nil {
+		t.Errorf("keys that are given: %v", err)
+	}
+	if _, err := joined.Verify(t.Context(), fetched.Mint(g)); reasonOf(err) != kubejwt.ReasonMalformed || fetched.Fetches() != 0 {
+		t.Errorf("keys that are fetched: %v, after %d fetches", err, fetched.Fetches())
 	}
 }
 

@@ -250,7 +250,12 @@ func TestKeyFile(t *testing.T) {
 		}
 		fresh := func() string { g := good(); return k.Mint(g) }
 		old := fresh()
+		readAt := time.Now()
 		verify("at first", old, "")
+		if s := v.Stats(); !slices.Equal(s.KeyIDs, []string{k.kid(t)}) || !s.FetchedAt.Equal(readAt) || s.FetchedAt != s.FetchedAt.Round(0) ||
+			s.StaleAt != s.FetchedAt.Add(24*time.Hour) || s.LastError != nil {
+			t.Errorf("Stats at first: %+v", s)
+		}
 
 		oldKey := k.kid(t)
 		k.RotateKey("ES256")

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/kubejwt/kubejwt"
 	"github.com/kubejwt/kubejwt/kubejwttest"
@@ -118,6 +120,34 @@ func TestWriteError(t *testing.T) {
 			t.Errorf("%v: Retry-After %q: want 1", tt.err, w.Header().Get("Retry-After"))
 		}
 	}
+}
+
+// Retry-After is in whole seconds, and long enough.
+func TestRetrySeconds(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	synctest.Test(t, func(t *testing.T) {
+		config := cluster.Config("data-store")
+		config.Keys = kubejwt.RemoteKeys{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: http.StatusServiceUnavailable, Header: http.Header{"Retry-After": {"20"}}, Body: http.NoBody}, nil
+		})}
+		v := mustNew(t, config)
+		for _, tt := range []struct {
+			wait time.Duration
+			want string
+		}{
+			{0, "20"},
+			{100 * time.Millisecond, "20"},
+			{900 * time.Millisecond, "19"},
+			{18*time.Second + 999*time.Millisecond, "1"},
+		} {
+			time.Sleep(tt.wait)
+			w := httptest.NewRecorder()
+			kubejwt.WriteError(w, v.Ready(t.Context()))
+			if got := w.Header().Get("Retry-After"); got != tt.want {
+				t.Errorf("after %v more: Retry-After %q, want %q", tt.wait, got, tt.want)
+			}
+		}
+	})
 }
 
 // Each reason has its own fixed text, which fits into a quoted string.

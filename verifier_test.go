@@ -89,6 +89,8 @@ func TestRules(t *testing.T) {
 		{name: "legacy except for exp", rule: 7, reason: kubejwt.ReasonWrongAudience, token: secretBased(object{"iss": k.config.Issuer, "exp": in(time.Hour)})},
 		{name: "legacy except for aud, exp and iat", rule: 8, reason: kubejwt.ReasonNotAServiceAccount,
 			token: secretBased(object{"iss": k.config.Issuer, "aud": "data-store", "exp": in(time.Hour), "iat": in(0)})},
+		{name: "legacy except for kubernetes.io", rule: 7, reason: kubejwt.ReasonWrongAudience,
+			token: secretBased(object{"iss": k.config.Issuer, "kubernetes.io": object{"namespace": "shop"}})},
 		{name: "the usual iss of legacy", rule: 3, reason: kubejwt.ReasonWrongIssuer, token: claim("iss", "kubernetes/serviceaccount")},
 		{name: "the usual iss of legacy, configured", token: claim("iss", "kubernetes/serviceaccount"),
 			config: func(c *kubejwt.Config) { c.Issuer = "kubernetes/serviceaccount" }},
@@ -175,6 +177,9 @@ func TestRules(t *testing.T) {
 		{name: "secret beside pod", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: kubernetes(object{"node": nil, "secret": object{"name": "s", "uid": "u"}})},
 		{name: "secret beside node", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: kubernetes(object{"pod": nil, "secret": object{"name": "s", "uid": "u"}})},
 		{name: "legacy claims beside", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: claim("kubernetes.io/serviceaccount/namespace", "kube-system")},
+		{name: "a legacy secret beside", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: claim("kubernetes.io/serviceaccount/secret.name", "s")},
+		{name: "a legacy name beside", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: claim("kubernetes.io/serviceaccount/service-account.name", "api")},
+		{name: "a legacy UID beside", rule: 8, reason: kubejwt.ReasonNotAServiceAccount, token: claim("kubernetes.io/serviceaccount/service-account.uid", "u")},
 
 		{name: "bound to a pod, as required", config: func(c *kubejwt.Config) { c.RequirePod = true }},
 		{name: "bound to a node, a pod required", rule: 9, reason: kubejwt.ReasonNotBound, token: kubernetes(object{"pod": nil}),
