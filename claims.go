@@ -167,7 +167,6 @@ func (d *numericDate) UnmarshalJSONFrom(from *strictjson.Decoder) error {
 	if err != nil {
 		return err
 	}
-	*d = numericDate{}
 	if value.Kind() == 'n' {
 		return nil
 	}
@@ -199,7 +198,6 @@ func (d numericDate) time() time.Time {
 type audiences []string
 
 func (a *audiences) UnmarshalJSONFrom(from *strictjson.Decoder) error {
-	*a = nil
 	switch from.PeekKind() {
 	case 'n':
 		return from.SkipValue()

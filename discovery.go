@@ -77,7 +77,7 @@ func (r *remote) document(ctx context.Context, cause fetchCause) (keysURL origin
 		return origin.URL{}, "", err
 	}
 	keysURL, issuer, err = r.parseDocument(body)
-	if err == nil && ctx.Err() != nil {
+	if ctx.Err() != nil {
 		// Given up on: a later fetch may have read a newer document.
 		err = fmt.Errorf("no answer within %v", keypolicy.FetchTimeout)
 	}
@@ -102,7 +102,7 @@ func (r *remote) lastDocument(cause fetchCause) (named origin.URL, ok bool) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.namedURL, !r.namedURL.IsZero() && time.Now().Before(r.documentDue)
+	return r.namedURL, time.Now().Before(r.documentDue)
 }
 
 func (r *remote) parseDocument(body []byte) (keysURL origin.URL, issuer string, err error) {

@@ -197,7 +197,7 @@ func (c *jwksCache) trusted(s *cacheState, now keypolicy.Instant) bool {
 
 func (c *jwksCache) keysAtHand(s *cacheState, now keypolicy.Instant) keysAtHand {
 	k := keysAtHand{Set: s.keys, issuer: s.issuer}
-	if s.former != "" && now.Since(s.formerSince) < keypolicy.FormerIssuerLife {
+	if now.Since(s.formerSince) < keypolicy.FormerIssuerLife {
 		k.formerIssuer = s.former
 	}
 	return k

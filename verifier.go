@@ -451,12 +451,11 @@ func (m *member) deliver(ctx context.Context, claims Claims, err error) (Claims,
 
 // record counts and logs a verdict.
 func (c *cluster) record(ctx context.Context, err error) {
-	if err == nil {
-		c.counters.accepted.Add(1)
-		return
-	}
 	var reason, subject string
 	switch err := err.(type) {
+	case nil:
+		c.counters.accepted.Add(1)
+		return
 	case *InvalidTokenError:
 		c.counters.refuse(err.Reason)
 		reason, subject = string(err.Reason), err.Subject
