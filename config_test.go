@@ -14,9 +14,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/kubejwt/kubejwt"
+	"github.com/kubejwt/kubejwt/kubejwttest"
 )
 
 // More Configs that are wrong: keys that nobody should trust, and texts that no
@@ -250,6 +252,29 @@ func TestConfigAtItsBounds(t *testing.T) {
 		if v, err := kubejwt.New(config); err != nil || v == nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// So is one that turns out to be the issuer only when that is learnt.
+func TestAudienceThatIsALearntIssuer(t *testing.T) {
+	t.Setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+	t.Setenv("KUBERNETES_SERVICE_PORT", "443")
+	cluster := kubejwttest.NewCluster(t)
+	issuer := cluster.Config("x").Issuer
+	for audience, want := range map[string]bool{issuer: true, "data-store": false} {
+		synctest.Test(t, func(t *testing.T) {
+			var log bytes.Buffer
+			v := mustNewInCluster(t, kubejwt.Config{
+				Audiences: []string{audience}, ServiceAccounts: []string{"*"},
+				Keys:   kubejwt.RemoteKeys{Transport: asIssuer(cluster)},
+				Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			})
+			mustVerify(t, v, cluster.Mint(kubejwttest.Token{Audiences: []string{audience}}))
+			synctest.Wait() // for the log
+			if got := strings.Contains(log.String(), "an audience is the cluster's issuer"); got != want {
+				t.Errorf("audience %s: a warning %t: want %t:\n%s", audience, got, want, &log)
+			}
+		})
 	}
 }
 

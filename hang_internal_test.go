@@ -2,10 +2,12 @@ package kubejwt
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -76,6 +78,31 @@ func TestKeyFileWithALogThatHangs(t *testing.T) {
 			s.verifier.Stats()
 		}
 		close(log.release)
+	})
+}
+
+// A log that panics costs its lines, when a KeyFile changes and at the start.
+func TestKeyFileWithALogThatPanics(t *testing.T) {
+	folder := t.TempDir()
+	tell(t, func(t *testing.T, s *story) {
+		log := slog.New(panickingLog{slog.DiscardHandler})
+		write := s.keyFile(folder, func(path KeyFile) (*fileKeys, error) {
+			const odd = `{"keys":[{"kty":"OKP","kid":"odd"},`
+			good, err := os.ReadFile(string(path))
+			if err != nil {
+				return nil, err
+			}
+			if err := os.WriteFile(string(path), []byte(strings.Replace(string(good), `{"keys":[`, odd, 1)), 0o600); err != nil {
+				return nil, err
+			}
+			return newFileKeys(path, log)
+		})
+		s.mustKnow("old")
+		s.publish("new")
+		write("old", "new")
+		time.Sleep(time.Second)
+		s.mustKnow("new")
+		s.settle()
 	})
 }
 
@@ -169,6 +196,13 @@ func TestContextEndsTheWaitForAKeyFile(t *testing.T) {
 		_, err := s.verifier.Verify(ctx, s.mint("old"))
 		if !errors.Is(err, ErrKeysUnavailable) || !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != own {
 			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		keys := s.verifier.members[0].cluster.keys
+		if got := s.verifier.Stats(); got.LastError == nil || got.KeyIDs != nil || !got.FetchedAt.IsZero() {
+			t.Errorf("Stats = %+v", got)
+		}
+		if _, err := keys.latest(); !errors.Is(err, ErrKeysUnavailable) || keys.holds("old", [sha256.Size]byte{}) {
+			t.Errorf("without keys, and %v", err)
 		}
 		close(release)
 		s.mustSoon(s.mint("old"))

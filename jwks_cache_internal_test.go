@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"runtime"
 	"slices"
 	"strings"
@@ -453,15 +454,33 @@ func TestSetThatChangedMeanwhile(t *testing.T) {
 			t.Errorf("%v after %v: want the new set at once", err, time.Since(began))
 		}
 		s.mustFetches(0)
+		s.publish("newest") // as it has not waited yet, it may now
+		if err = early.refresh(t.Context()); err != nil || early.seen.Key("newest") == nil {
+			t.Errorf("%v: want the newest set", err)
+		}
+		s.mustFetches(1)
 
 		// With a fetch under way, it waits for that.
 		s.publish("newer")
+		s.waitForTurn()
 		go s.verify(s.mint("newer"))
 		synctest.Wait()
 		if err = late.refresh(t.Context()); err != nil || late.seen.Key("newer") == nil {
 			t.Errorf("%v: want the set of the fetch under way", err)
 		}
 		s.mustFetches(1)
+	})
+}
+
+// A set that is due serves at once, and a key that it lacks is found in the fetch
+// that brings it up to date.
+func TestUnknownKeyOfASetThatIsDue(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.mustKnow("old")
+		s.publish("new")
+		time.Sleep(55 * time.Minute)
+		s.mustKnowAfter("new", s.latency)
+		s.mustFetches(2)
 	})
 }
 
@@ -538,6 +557,91 @@ func TestNewKeyUnderAnOldKid(t *testing.T) {
 		s.must(token, ReasonBadSignature)
 		s.mustKnow("old")
 		s.mustFetches(0)
+	})
+}
+
+// Each bound of a set's age is the first moment on its far side.
+func TestCacheStateAtItsBounds(t *testing.T) {
+	const refreshAge, life, maxStale = 40 * time.Minute, time.Hour, 24 * time.Hour
+	now := keypolicy.Now()
+	ago := func(d time.Duration) keypolicy.Instant { return keypolicy.At(now.Mono.Add(-d)) }
+	failed := errors.New("connection refused")
+	cache := &jwksCache{maxStale: maxStale}
+	for _, tt := range []struct {
+		name  string
+		holds func(age time.Duration) bool
+		bound time.Duration
+	}{
+		{"fresh", func(age time.Duration) bool {
+			s := &cacheState{keys: new(keyset.Set), fetchedAt: ago(age), refreshAge: refreshAge}
+			return s.fresh(now)
+		}, refreshAge},
+		{"within its life", func(age time.Duration) bool {
+			s := &cacheState{keys: new(keyset.Set), fetchedAt: ago(age), life: life}
+			return s.withinLife(now)
+		}, life},
+		{"a failure that counts", func(age time.Duration) bool {
+			s := &cacheState{err: failed, failedAt: ago(age)}
+			return s.originDown(now)
+		}, keypolicy.RecentFailure},
+		{"trusted", func(age time.Duration) bool {
+			s := &cacheState{keys: new(keyset.Set), fetchedAt: ago(age)}
+			return cache.trusted(s, now)
+		}, maxStale},
+		{"a former issuer", func(age time.Duration) bool {
+			s := &cacheState{former: "https://former.example", formerSince: ago(age)}
+			return cache.keysAtHand(s, now).formerIssuer != ""
+		}, keypolicy.FormerIssuerLife},
+	} {
+		if !tt.holds(tt.bound-1) || tt.holds(tt.bound) {
+			t.Errorf("%s: %t just before %v, %t then", tt.name, tt.holds(tt.bound-1), tt.bound, tt.holds(tt.bound))
+		}
+	}
+	if s := (&cacheState{failedAt: now}); s.originDown(now) {
+		t.Error("a failure that was made good counts")
+	}
+}
+
+// A failure that was made good excuses nobody from asking first.
+func TestFailureMadeGood(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.maxAge = keypolicy.MinLife
+		s.mustKnow("old")
+		s.failWith(errors.New("connection refused"))
+		s.mustBeUnavailable(rand.Text())
+		s.recover()
+		time.Sleep(keypolicy.MinBackoff)
+		s.mustKnowAtOnce("old") // sets off a fetch
+		s.mustFetches(3)
+		time.Sleep(keypolicy.MinLife)
+		s.rotate("old", "new")
+		s.mustNotKnow("old")
+	})
+}
+
+// A cache without keys holds none.
+func TestHoldsNothing(t *testing.T) {
+	cache := new(jwksCache)
+	if cache.holds("old", [sha256.Size]byte{}) {
+		t.Error("a cache that was never used holds a key")
+	}
+	cache.state.Store(new(cacheState))
+	if cache.holds("old", [sha256.Size]byte{}) {
+		t.Error("a cache without keys holds one")
+	}
+}
+
+// Keys that grow too old between two looks are not handed out.
+func TestKeysThatGrowTooOld(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.mustKnow("old")
+		if _, err := s.cache.latest(); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(keypolicy.DefaultMaxStale)
+		if _, err := s.cache.latest(); !errors.Is(err, ErrKeysUnavailable) || !strings.Contains(err.Error(), "older than RemoteKeys.MaxStale") {
+			t.Errorf("after a day: %v", err)
+		}
 	})
 }
 
@@ -865,6 +969,20 @@ func TestLogThatHangs(t *testing.T) {
 	})
 }
 
+// A cache that newJWKSCache has made needs no other log.
+func TestLogOfANewCacheThatPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newTestRemote(t, RemoteKeys{Transport: roundTripFunc(func(*http.Request) (*http.Response, error) {
+			return nil, errors.New("connection refused")
+		})})
+		cache := newJWKSCache(r, slog.New(panickingLog{slog.DiscardHandler}), nil)
+		if err := cache.ready(t.Context()); !errors.Is(err, ErrKeysUnavailable) {
+			t.Error(err)
+		}
+		synctest.Wait() // for the log
+	})
+}
+
 // A log that panics costs its lines.
 func TestLogThatPanics(t *testing.T) {
 	folder := t.TempDir()
@@ -940,6 +1058,12 @@ func TestLearntIssuer(t *testing.T) {
 		issuer = "https://two.example"
 		s.must(s.mintOf("https://two.example", "old"), "")
 		s.mustFetches(1)
+		if text := s.logged(); !strings.Contains(text, "names the issuer\" issuer=https://two.example before=https://one.example") {
+			t.Errorf("the change is not told:\n%s", text)
+		}
+		s.waitForTurn()
+		s.must(s.mintOf("https://two.example", rand.Text()), ReasonUnknownKey) // reads the document again
+		s.mustFetches(1)
 		s.verifier.members[0].cluster.config.MaxLifetime = -1
 		s.lifetime = 48 * time.Hour
 		remembered := s.mintOf("https://one.example", "old")
@@ -955,6 +1079,89 @@ func TestLearntIssuer(t *testing.T) {
 		s.must(remembered, ReasonWrongIssuer)
 		if want := []string{"https://one.example", "https://two.example"}; !slices.Equal(learnt, want) {
 			t.Errorf("learnt %q", learnt)
+		}
+	})
+}
+
+// One fetch is for the issuer and the kid of a token, if both are unknown.
+func TestUnknownIssuerAndKid(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		issuer := s.learnsIssuer("https://one.example")
+		s.must(s.mintOf("https://one.example", "old"), "")
+		s.mustFetches(1)
+		*issuer = "https://two.example"
+		s.must(s.mintOf("https://two.example", rand.Text()), ReasonUnknownKey)
+		s.mustFetches(1)
+		if n := s.verifier.Stats().UnknownKeyThrottled; n != 0 {
+			t.Errorf("%d more were asked for", n)
+		}
+	})
+}
+
+// A caller that can't wait to learn an issuer is told so, be its key known or not.
+func TestCancelledWhileLearning(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		s.learnsIssuer("https://one.example")
+		s.must(s.mintOf("https://one.example", "old"), "")
+		s.latency = 5 * time.Second
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := s.verifier.Verify(ctx, s.mintOf("https://two.example", "old"))
+		if !errors.Is(err, ErrKeysUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+	})
+}
+
+// learnsIssuer has the story's Verifier learn its issuer from a document, which
+// names what the pointer that it returns points to.
+func (s *story) learnsIssuer(issuer string) *string {
+	c := s.verifier.members[0].cluster
+	c.learnsIssuer, c.issuers = true, nil
+	published := s.fetch
+	s.cache.fetch = func(ctx context.Context, cause fetchCause) (fetched, error) {
+		got, err := published(ctx, cause)
+		got.issuer = issuer
+		return got, err
+	}
+	return &issuer
+}
+
+// What is new about the keys or the issuer ends the long gaps between fetches for
+// unknown kids.
+func TestGapsAfterAChange(t *testing.T) {
+	key := func(s *story) *keyset.Key {
+		k, err := keyset.NewKey("old", s.private["old"].Public())
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return k
+	}
+	tell(t, func(t *testing.T, s *story) {
+		set, err := keyset.New(key(s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.publish("old")
+		changed, err := keyset.New(key(s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := &cacheState{keys: set, issuer: "https://one.example", unknownKid: keypolicy.UnknownKid{Gap: keypolicy.MaxUnknownKidGap}}
+		for _, tt := range []struct {
+			name string
+			got  fetched
+			want time.Duration
+		}{
+			{"nothing new", fetched{keys: set}, keypolicy.MaxUnknownKidGap},
+			{"the same issuer", fetched{keys: set, issuer: "https://one.example"}, keypolicy.MaxUnknownKidGap},
+			{"a new issuer", fetched{keys: set, issuer: "https://two.example"}, keypolicy.MinUnknownKidGap},
+			{"a new key", fetched{keys: changed}, keypolicy.MinUnknownKidGap},
+		} {
+			next := s.cache.afterSuccess(last, s.cache.now(), causeRefresh, tt.got)
+			if got := next.unknownKid.Gap; got != tt.want {
+				t.Errorf("%s: a gap of %v, want %v", tt.name, got, tt.want)
+			}
 		}
 	})
 }
@@ -1010,9 +1217,18 @@ func TestKeyEventsAreLogged(t *testing.T) {
 			}
 		}
 		refresh := func() { time.Sleep(55 * time.Minute); s.mustKnow("old") }
+		mustNotSay := func(what string) {
+			t.Helper()
+			if s.settle(); strings.Contains(s.logged(), what) {
+				t.Errorf("what is not so, %q:\n%s", what, s.logged())
+			}
+		}
 
 		s.mustKnow("old")
 		mustLog(`level=DEBUG msg="kubejwt: fetched keys" cause=first keys=1`, `level=INFO msg="kubejwt: the key set changed"`, `added=[old] removed=[]`)
+		refresh()
+		mustNotSay("changed")
+		mustLog(`cause=refresh keys=1`)
 		s.publish("new")
 		refresh()
 		mustLog(`cause=refresh keys=2`, `added=[new] removed=[]`)
@@ -1021,6 +1237,7 @@ func TestKeyEventsAreLogged(t *testing.T) {
 		mustLog(`added=[] removed=[new]`)
 		s.failWith(errors.New("connection refused"))
 		refresh()
+		mustNotSay("fetched keys")
 		mustLog(`level=WARN msg="kubejwt: fetching keys failed" cause=refresh error="connection refused" failures=1`, `keys_at_hand=true`)
 
 		// An odd key is told of when it turns up and not again, be the others

@@ -183,6 +183,96 @@ func TestSnapshotThatCannotBeRead(t *testing.T) {
 	})
 }
 
+// A snapshot that comes after newer keys, or that is no good, changes nothing, and
+// is told of once at most. One that comes late and is good says who the issuer is.
+func TestSnapshotThatComesLate(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		damaged bool
+		answers bool // the origin does, before the file system
+		told    int  // lines that tell of the snapshot
+	}{
+		{"good, and the origin is down", false, false, 2}, // that it hangs, and then that it is used
+		{"good, after newer keys", false, true, 1},
+		{"damaged, and the origin is down", true, false, 1},
+		{"damaged, after newer keys", true, true, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			folder := t.TempDir()
+			tell(t, func(t *testing.T, s *story) {
+				f := s.keepsSnapshot(folder)
+				f.issuer = ""
+				issuer := s.learnsIssuer("https://one.example")
+				s.must(s.mintOf("https://one.example", "old"), "")
+				*issuer = "https://two.example"
+				s.must(s.mintOf("https://two.example", "old"), "")
+				s.settle()
+				release := make(chan bool)
+				f.roots = func(context.Context) string {
+					<-release
+					if tt.damaged {
+						return "other roots"
+					}
+					return ""
+				}
+				s.restart()
+				s.log.Reset()
+				s.rotate("old", "new")
+				if tt.answers {
+					s.must(s.mintOf("https://two.example", "new"), "")
+				} else {
+					s.failWith(errors.New("connection refused"))
+					s.must(s.mintOf("https://two.example", "old"), "unavailable")
+				}
+				close(release)
+				s.settle()
+				if tt.answers {
+					s.must(s.mintOf("https://two.example", "new"), "")
+					s.must(s.mintOf("https://two.example", "old"), ReasonUnknownKey)
+				} else if !tt.damaged {
+					s.must(s.mintOf("https://two.example", "old"), "")
+					s.must(s.mintOf("https://one.example", "old"), "")
+				} else {
+					s.must(s.mintOf("https://two.example", "old"), "unavailable")
+				}
+				log := s.logged()
+				if n := strings.Count(log, "snapshot is not used") + strings.Count(log, "keys of the snapshot"); n != tt.told {
+					t.Errorf("it is told of %d times, want %d:\n%s", n, tt.told, log)
+				}
+			})
+		})
+	}
+}
+
+// Keys that are trusted for ever are so in a snapshot, too.
+func TestSnapshotForEver(t *testing.T) {
+	folder := t.TempDir()
+	tell(t, func(t *testing.T, s *story) {
+		s.cache.maxStale = -1
+		s.keepsSnapshot(folder)
+		s.mustKnow("old")
+		time.Sleep(365 * 24 * time.Hour)
+		s.failWith(errors.New("connection refused"))
+		s.restart()
+		s.mustKnow("old")
+	})
+}
+
+// A bug in what reads a snapshot costs the snapshot.
+func TestSnapshotThatPanics(t *testing.T) {
+	folder := t.TempDir()
+	tell(t, func(t *testing.T, s *story) {
+		f := s.keepsSnapshot(folder)
+		s.mustKnow("old")
+		f.roots = func(context.Context) string { panic("a bug") }
+		s.restart()
+		s.mustKnow("old")
+		if !strings.Contains(s.logged(), "panicked with a string") {
+			t.Errorf("the log:\n%s", s.logged())
+		}
+	})
+}
+
 func TestSnapshotThatDoesNotFit(t *testing.T) {
 	for _, tt := range []struct {
 		name, why string
@@ -321,6 +411,21 @@ func TestSnapshotRestoresALearntIssuer(t *testing.T) {
 		s.must(s.mintOf("https://two.example", "old"), "")
 		s.must(s.mintOf("https://one.example", "old"), ReasonWrongIssuer)
 	})
+}
+
+// A file that can't be replaced stays as it is, and nothing is left beside it.
+func TestReplaceFile(t *testing.T) {
+	folder := t.TempDir()
+	path := filepath.Join(folder, "taken")
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := replaceFile(path, []byte("x")); err == nil {
+		t.Error("a folder was replaced")
+	}
+	if files, err := os.ReadDir(folder); err != nil || len(files) != 1 {
+		t.Errorf("left in the folder: %v, %v", files, err)
+	}
 }
 
 // What can't be written costs the snapshot, not the service.

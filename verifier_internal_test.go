@@ -51,6 +51,60 @@ func TestSignatureChecks(t *testing.T) {
 	}
 }
 
+// A header that a key has signed is kept as it was parsed, and parsed once.
+func TestHeaderIsKept(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		c := s.verifier.members[0].cluster
+		s.mustNotKnow("unknown")
+		if c.lastHeader.Load() != nil {
+			t.Error("a header is kept that no key has signed")
+		}
+		s.mustKnow("old")
+		kept := c.lastHeader.Load()
+		s.mustKnow("old")
+		if kept == nil || c.lastHeader.Load() != kept {
+			t.Error("a known header is kept anew")
+		}
+		compact, err := jws.Split(s.mint("old"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := jws.Header{Algorithm: jws.ES256, KeyID: "as it was parsed"}
+		c.lastHeader.Store(&signedHeader{kept.decoded, want})
+		if got, err := s.verifier.parseHeader(compact); got != want || err != nil {
+			t.Errorf("a known header is parsed: %+v, %v", got, err)
+		}
+		s.publish("new")
+		s.waitForTurn()
+		s.mustKnow("new")
+		if c.lastHeader.Load().parsed.KeyID != "new" {
+			t.Error("another header that was signed is not kept")
+		}
+	})
+}
+
+// What is remembered answers for itself, be the account admitted or not.
+func TestRememberedAnswers(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		token := s.mint("old")
+		s.must(token, "")
+		other, err := s.verifier.WithServiceAccounts("shop/other")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range []*Verifier{s.verifier, other} {
+			m, cached := v.fromCache(v.cacheKey(token))
+			if cached == nil {
+				t.Fatal("the token is not remembered")
+			}
+			claims, known, err := m.judgeCached(t.Context(), &lookup{keyring: m.keys}, cached)
+			if _, isRefused := errors.AsType[*NotAllowedError](err); !known || isRefused != (v == other) || (claims == Claims{}) != isRefused {
+				t.Errorf("%v, %t, %v", claims, known, err)
+			}
+		}
+	})
+}
+
 // A token is hashed only where somebody remembers it.
 func TestCacheKey(t *testing.T) {
 	member := func(issuer string, cacheSize int) *Verifier {

@@ -393,6 +393,59 @@ func TestRefusalsAreLogged(t *testing.T) {
 	}
 }
 
+// Who is accepted, and who has no token, is not worth a line. Who can't be judged is.
+func TestWhatIsLogged(t *testing.T) {
+	k := newKit(t)
+	for _, tt := range []struct {
+		name, token string
+		check       error
+		issuer      string
+		want        string // "": nothing
+	}{
+		{"accepted", k.Mint(good()), nil, "", ""},
+		{"no token", "", nil, "", ""},
+		{"undecided", k.Mint(good()), errors.New("no connection"), "", "reason=undecided"},
+		{"no keys", k.Mint(good()), nil, "https://127.0.0.1:1", "reason=keys_unavailable"},
+	} {
+		log := newLockedLog()
+		config := k.config
+		config.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		config.Check = func(kubejwt.Claims) error { return tt.check }
+		if tt.issuer != "" {
+			config.Keys = kubejwt.RemoteKeys{JWKSURL: tt.issuer}
+		}
+		mustNew(t, config).Verify(t.Context(), tt.token)
+		if got := log.String(); !strings.Contains(got, tt.want) || tt.want == "" && got != "" {
+			t.Errorf("%s: want %q in the log:\n%s", tt.name, tt.want, got)
+		}
+	}
+}
+
+// Times in an error are in UTC, and those that a token has not are "none".
+func TestTimesInErrors(t *testing.T) {
+	k := newKit(t)
+	now := time.Unix(1700000000, 0)
+	k.config.Now = func() time.Time { return now }
+	v := mustNew(t, k.config)
+	for _, tt := range []struct {
+		claims    object
+		warnAfter any
+		want      string
+	}{
+		{object{"iat": now.Unix() + 61, "nbf": nil, "exp": now.Unix() + 3600}, nil,
+			"want nbf and iat no later than 2023-11-14T22:14:20Z: got nbf none, iat 2023-11-14T22:14:21Z"},
+		{object{"iat": now.Unix() - 100, "nbf": nil, "exp": now.Unix() - 60}, nil, "want exp after 2023-11-14T22:12:20Z: got 2023-11-14T22:12:20Z"},
+		{object{"iat": now.Unix() - 100, "nbf": nil, "exp": now.Unix()}, now.Unix() - 60, "want warnafter after 2023-11-14T22:12:20Z: got 2023-11-14T22:12:20Z"},
+	} {
+		g := good()
+		kubernetes(object{"warnafter": tt.warnAfter})(&g)
+		claims(tt.claims)(&g)
+		if _, err := v.Verify(t.Context(), k.Mint(g)); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%v: want %q", err, tt.want)
+		}
+	}
+}
+
 func TestCancelledContext(t *testing.T) {
 	k := newOwnKit(t)
 	ctx, cancel := context.WithCancel(t.Context())
