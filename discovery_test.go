@@ -490,17 +490,19 @@ func TestInClusterByName(t *testing.T) {
 			continue
 		}
 		asked := make(map[string]int)
-		config.Issuer = "" // it is learnt
-		config.Keys = kubejwt.RemoteKeys{
-			JWKSURL:         "https://" + host + keysPath,
-			BearerTokenFile: bearer,
-			Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
-				if r.Header.Get("Authorization") == "Bearer "+secretText {
-					asked[r.URL.Host+r.URL.Path]++
-				}
-				return asIssuer(cluster)(r)
-			}),
+		transport := roundTrip(func(r *http.Request) (*http.Response, error) {
+			if r.Header.Get("Authorization") == "Bearer "+secretText {
+				asked[r.URL.Host+r.URL.Path]++
+			}
+			return asIssuer(cluster)(r)
+		})
+		config.Keys = kubejwt.RemoteKeys{JWKSURL: "https://" + host + keysPath, BearerTokenFile: bearer, Transport: transport}
+		mustVerify(t, mustNewInCluster(t, config), known)
+		if len(asked) != 1 || asked[host+keysPath] != 1 {
+			t.Errorf("%s: asked with the bearer for %v: want the keys alone, as the issuer is known", host, asked)
 		}
+		clear(asked)
+		config.Issuer = "" // it is learnt
 		mustVerify(t, mustNewInCluster(t, config), known)
 		if len(asked) != 2 || asked[host+documentPath] != 1 || asked[host+keysPath] != 1 {
 			t.Errorf("%s: asked with the bearer for %v", host, asked)

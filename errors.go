@@ -142,12 +142,12 @@ func refuse(rule int, reason Reason, want, got string) *InvalidTokenError {
 // label: accepted for nil, no_token, not_allowed, keys_unavailable, undecided, or
 // the Reason of an [InvalidTokenError]. Any other error is "error".
 func Outcome(err error) string {
-	invalid, isInvalid := errors.AsType[*InvalidTokenError](err)
+	invalid, _ := errors.AsType[*InvalidTokenError](err)
 	_, isNotAllowed := errors.AsType[*NotAllowedError](err)
 	switch {
 	case err == nil:
 		return "accepted"
-	case isInvalid && invalid != nil:
+	case invalid != nil:
 		return string(invalid.Reason)
 	case isNotAllowed:
 		return "not_allowed"

@@ -41,8 +41,6 @@ type retryAfterError struct {
 	after time.Duration
 }
 
-func (e *retryAfterError) Unwrap() error { return e.error }
-
 // jwksCache decides when keys are fetched, kept, replaced and dropped. It
 // starts a goroutine for each fetch and has none otherwise.
 type jwksCache struct {

@@ -61,10 +61,10 @@ func (v *Verifier) Handler(next http.Handler) http.Handler {
 // keys or err's text reaches the caller.
 func WriteError(w http.ResponseWriter, err error) {
 	header := w.Header()
-	invalid, isInvalid := errors.AsType[*InvalidTokenError](err)
+	invalid, _ := errors.AsType[*InvalidTokenError](err)
 	_, isNotAllowed := errors.AsType[*NotAllowedError](err)
 	switch {
-	case isInvalid && invalid != nil:
+	case invalid != nil:
 		text := invalid.Reason.publicText()
 		header.Set("WWW-Authenticate", `Bearer error="invalid_token", error_description="`+text+`"`)
 		http.Error(w, text, http.StatusUnauthorized)

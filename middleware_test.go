@@ -107,9 +107,14 @@ func TestWriteError(t *testing.T) {
 		{fmt.Errorf("wrapped: %w", &kubejwt.InvalidTokenError{Reason: "later", Got: "secret"}), 401},
 		{fmt.Errorf("wrapped: %w", &kubejwt.NotAllowedError{}), 403},
 		{fmt.Errorf("secret: %w", kubejwt.ErrKeysUnavailable), 503},
+		{fmt.Errorf("secret: %w", kubejwt.ErrUndecided), 503},
+		{(*kubejwt.InvalidTokenError)(nil), 500},
 	} {
 		w := httptest.NewRecorder()
 		kubejwt.WriteError(w, tt.err)
+		if w.Body.Len() < 10 {
+			t.Errorf("%T: the answer is %q", tt.err, w.Body)
+		}
 		if w.Code != tt.status {
 			t.Errorf("%v: status %d: want %d", tt.err, w.Code, tt.status)
 		}

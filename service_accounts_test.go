@@ -48,6 +48,10 @@ func TestServiceAccounts(t *testing.T) {
 			}
 		}
 	}
+	// Six tokens, twice each, by three copies that count together.
+	if s := nightly.Stats(); s.Accepted != 2*6 || s.NotAllowed != 2*12 {
+		t.Errorf("%d accepted, %d not allowed: want 12 and 24", s.Accepted, s.NotAllowed)
+	}
 	for _, accounts := range [][]string{nil, {""}, {"*"}, {"shop/*"}, {"shop/web"}, {"shop/api", "shop/web"}, {"batch"}, {"*/api"}, {"batch/night*"}} {
 		if _, err := v.WithServiceAccounts(accounts...); err == nil {
 			t.Errorf("WithServiceAccounts(%q) is no error", accounts)
