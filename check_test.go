@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/kubejwt/kubejwt"
@@ -83,6 +84,32 @@ func TestCheck(t *testing.T) {
 	}
 	if revoked.Rule != 0 || revoked.Subject != "" {
 		t.Error("Check's own error was written to")
+	}
+}
+
+// What Check says reaches the log, bounded, and what to do about a refusal is
+// its own advice or that of the reason.
+func TestWhatCheckSays(t *testing.T) {
+	k := newKit(t)
+	token := k.Mint(good())
+	for _, tt := range []struct {
+		check error
+		want  string // at the end of the error
+	}{
+		{errors.New("no connection"), kubejwt.ErrUndecided.Error() + ": no connection"},
+		{fmt.Errorf("%w: no connection", kubejwt.ErrUndecided), kubejwt.ErrUndecided.Error() + ": no connection"},
+		{errors.New(strings.Repeat("x", 600)), ": " + strings.Repeat("x", 512)},
+		{&kubejwt.InvalidTokenError{Reason: "stolen", Advice: "call the police"}, "stolen: call the police"},
+	} {
+		k.config.Check = func(kubejwt.Claims) error { return tt.check }
+		if _, err := mustNew(t, k.config).Verify(t.Context(), token); err == nil || !strings.HasSuffix(err.Error(), tt.want) {
+			t.Errorf("%v: want %q at the end", err, tt.want)
+		}
+	}
+	k.config.Check = func(kubejwt.Claims) error { return new(kubejwt.InvalidTokenError) }
+	_, err := mustNew(t, k.config).Verify(t.Context(), token)
+	if refusal, ok := errors.AsType[*kubejwt.InvalidTokenError](err); !ok || refusal.Advice == "" {
+		t.Errorf("%+v: want the advice of the reason", refusal)
 	}
 }
 

@@ -13,7 +13,7 @@ func TestJoinedStats(t *testing.T) {
 	at := func(seconds int64) time.Time { return time.Unix(seconds, 0) }
 	errA, errB := errors.New("a"), errors.New("b")
 	joined := Stats{
-		KeyIDs: []string{"b", "c"}, FetchedAt: at(1), NextFetch: at(5), StaleAt: at(9), LastError: errA,
+		KeyIDs: []string{"b", "c"}, FetchedAt: at(3), NextFetch: at(5), StaleAt: at(9), LastError: errA,
 		Fetches: 1, FetchFailures: 2, UnknownKeyFetches: 3, UnknownKeyThrottled: 4,
 		Accepted: 5, NotAllowed: 6, KeysUnavailable: 7, Undecided: 8,
 		Refused:    map[Reason]uint64{ReasonExpired: 9, ReasonStale: 10},
@@ -31,7 +31,7 @@ func TestJoinedStats(t *testing.T) {
 	}
 	joined.LastError = nil
 	want := Stats{
-		KeyIDs: []string{"a", "b", "c"}, FetchedAt: at(1), NextFetch: at(4), StaleAt: at(8),
+		KeyIDs: []string{"a", "b", "c"}, FetchedAt: at(2), NextFetch: at(4), StaleAt: at(8),
 		Fetches: 101, FetchFailures: 202, UnknownKeyFetches: 303, UnknownKeyThrottled: 404,
 		Accepted: 505, NotAllowed: 606, KeysUnavailable: 707, Undecided: 808,
 		Refused:    map[Reason]uint64{ReasonExpired: 909, ReasonStale: 10, ReasonLegacy: 1},

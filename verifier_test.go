@@ -329,7 +329,7 @@ func TestZeroVerifier(t *testing.T) {
 		if _, err := v.WithServiceAccounts("shop/api"); err == nil {
 			t.Error("WithServiceAccounts is no error")
 		}
-		if s := v.Stats(); s.Accepted != 0 {
+		if s := v.Stats(); s.Accepted != 0 || s.Refused == nil {
 			t.Errorf("Stats: %+v", s)
 		}
 	}
