@@ -132,7 +132,10 @@ func identity(claims kubejwt.Claims) [8][2]string {
 // setIdentity sets all headers, whatever the token has to say, so that none
 // that a client sent takes the place of a missing one.
 func setIdentity(header http.Header, claims kubejwt.Claims) {
-	for _, one := range identity(claims) {
-		header.Set(one[0], one[1])
+	all := identity(claims)
+	values := make([]string, len(all)) // of all headers, at once
+	for i, one := range all {
+		values[i] = one[1]
+		header[one[0]] = values[i : i+1 : i+1]
 	}
 }
