@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"maps"
 	"net"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -30,8 +32,24 @@ import (
 // good is the caller whom the policy admits.
 var good = kubejwttest.Token{Namespace: "shop", ServiceAccount: "api", Audiences: []string{"data-store"}}
 
+// configurations are the files of each proxy, the one to start with first.
+var configurations = map[string][]string{
+	"nginx":   {"nginx.conf"},
+	"caddy":   {"Caddyfile"},
+	"traefik": {"traefik.yaml", "traefik-routes.yaml"},
+	"envoy":   {"envoy.yaml", "envoy-http.yaml"},
+}
+
 func TestNginx(t *testing.T) { testProxy(t, "nginx", startNginx) }
 func TestCaddy(t *testing.T) { testProxy(t, "caddy", startCaddy) }
+
+// Traefik is in no package of Debian: whoever has it can run this.
+func TestTraefik(t *testing.T) {
+	if _, err := exec.LookPath("traefik"); err != nil {
+		t.Skip(err)
+	}
+	testProxy(t, "traefik", startTraefik)
+}
 
 // world is a proxy with all that is around it.
 type world struct {
@@ -39,6 +57,7 @@ type world struct {
 	proxy   string // address
 	host    string // that requests name
 	asked   *recorder
+	reached *atomic.Int64 // requests that the service got
 }
 
 // start starts a proxy by its configuration, and returns its process.
@@ -53,7 +72,10 @@ func testProxy(t *testing.T, name string, start start) {
 		t.Run("spoofed identity", w.testSpoofedIdentity)
 		t.Run("spoofed policy", w.testSpoofedPolicy)
 		t.Run("any host", w.testAnyHost)
+		t.Run("odd paths", w.testOddPaths)
+		t.Run("connections", w.testConnections)
 	})
+	t.Run("not kubejwt", func(t *testing.T) { testNotKubejwt(t, kubejwt, binary, start) })
 	t.Run("API server down from the start", func(t *testing.T) {
 		w := newWorld(t, kubejwt, binary, start, false)
 		if status, _ := w.call(t, "GET / HTTP/1.1", w.bearer(good)); status != http.StatusServiceUnavailable {
@@ -85,36 +107,80 @@ func TestCaddyAlone(t *testing.T) {
 	}
 }
 
+// testNotKubejwt has something else in kubejwt's place, or nothing. It lets
+// nobody through.
+func testNotKubejwt(t *testing.T, kubejwt, binary string, start start) {
+	answers := map[string]http.HandlerFunc{
+		"breaks off":   func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"redirects":    func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/", http.StatusFound) },
+		"another user": func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Kubejwt-Username", "root") },
+	}
+	for _, status := range []int{200, 202, 204, 404, 429, 500, 502, 503} {
+		answers[fmt.Sprint(status)] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
+	}
+	var answer http.HandlerFunc
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { answer(w, r) }))
+	other.Config.ErrorLog = log.New(io.Discard, "", 0)
+	defer other.Close()
+	w := newWorld(t, kubejwt, binary, start, true, "127.0.0.1:8080", other.Listener.Addr().String())
+	for name, answer1 := range answers {
+		answer = answer1
+		w.mustRefuse(t, name)
+	}
+	other.Close()
+	w.mustRefuse(t, "nobody")
+}
+
+// mustRefuse asks with a good token, and with the identity that it would have.
+func (w *world) mustRefuse(t *testing.T, name string) {
+	t.Helper()
+	for _, headers := range [][]string{nil, {w.bearer(good)}, {"Kubejwt-Username: system:serviceaccount:shop:api"}} {
+		before := w.reached.Load()
+		if status, _ := w.call(t, "GET / HTTP/1.1", headers...); status < 300 || w.reached.Load() > before {
+			t.Errorf("%s, %.40q: status %d, and the service got %d requests", name, headers, status, w.reached.Load()-before)
+		}
+	}
+}
+
 // newWorld starts a proxy with its configuration, in which some texts are
 // replaced: each is followed by what takes its place.
 func newWorld(t *testing.T, kubejwt, binary string, start start, available bool, replace ...string) *world {
 	w := &world{cluster: kubejwttest.NewCluster(t), proxy: freeAddress(t)}
 	w.host = w.proxy
 	w.cluster.SetAvailable(available)
-	service := httptest.NewServer(http.HandlerFunc(echo))
+	w.reached = new(atomic.Int64)
+	service := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w.reached.Add(1)
+		echo(rw, r)
+	}))
 	t.Cleanup(service.Close)
 	w.asked = newRecorder(t, startServe(t, kubejwt, w.cluster))
 
-	config, err := os.ReadFile(map[string]string{"nginx": "nginx.conf", "caddy": "Caddyfile"}[filepath.Base(binary)])
-	if err != nil {
-		t.Fatal(err)
-	}
 	port := func(address string) string { return address[strings.LastIndexByte(address, ':'):] }
 	inner := freeAddress(t)
-	asWritten := strings.NewReplacer(replace...).Replace(string(config))
-	here := strings.NewReplacer("127.0.0.1:8000", w.proxy, "127.0.0.1:8080", w.asked.address, "127.0.0.1:8001", inner, "127.0.0.1:9000", service.Listener.Addr().String(),
-		":8000 {", port(w.proxy)+" {", ":8001 {", port(inner)+" {")
-	path := filepath.Join(t.TempDir(), "config")
-	if err := os.WriteFile(path, []byte(here.Replace(asWritten)), 0o644); err != nil {
-		t.Fatal(err)
+	here := strings.NewReplacer("127.0.0.1:8000", w.proxy, "127.0.0.1:8080", w.asked.address, "127.0.0.1:8001", inner,
+		"127.0.0.1:9000", service.Listener.Addr().String(), ":8000 {", port(w.proxy)+" {", ":8001 {", port(inner)+" {")
+	files := configurations[filepath.Base(binary)]
+	folder := t.TempDir()
+	for _, file := range files {
+		asWritten := strings.NewReplacer(replace...).Replace(read(t, file))
+		if err := os.WriteFile(filepath.Join(folder, file), []byte(here.Replace(asWritten)), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
+	path := filepath.Join(folder, files[0])
 	run(t, start(t, binary, path))
 	waitFor(t, w.proxy)
 	return w
 }
 
-// echo tells the headers that it was sent.
-func echo(w http.ResponseWriter, r *http.Request) { json.NewEncoder(w).Encode(r.Header) }
+// echo tells the headers that it was sent, and the target as one more.
+func echo(w http.ResponseWriter, r *http.Request) {
+	r.Header.Set(echoedTarget, r.RequestURI)
+	json.NewEncoder(w).Encode(r.Header)
+}
+
+const echoedTarget = "Echoed-Target"
 
 func startNginx(t *testing.T, binary, config string) *exec.Cmd {
 	return exec.Command(binary, "-p", t.TempDir(), "-c", config, "-g", "daemon off;")
@@ -123,6 +189,12 @@ func startNginx(t *testing.T, binary, config string) *exec.Cmd {
 func startCaddy(t *testing.T, binary, config string) *exec.Cmd {
 	command := exec.Command(binary, "run", "--adapter", "caddyfile", "--config", config)
 	command.Env = append(os.Environ(), "HOME="+t.TempDir())
+	return command
+}
+
+func startTraefik(_ *testing.T, binary, config string) *exec.Cmd {
+	command := exec.Command(binary, "--configFile="+config)
+	command.Dir = filepath.Dir(config)
 	return command
 }
 
@@ -204,7 +276,8 @@ func waitFor(t *testing.T, address string) {
 
 // recorder stands between the proxy and kubejwt, and keeps the last request.
 type recorder struct {
-	address string
+	address     string
+	connections atomic.Int64 // made to it so far
 
 	mu   sync.Mutex // guards the rest
 	last *http.Request
@@ -214,7 +287,7 @@ type recorder struct {
 func newRecorder(t *testing.T, address string) *recorder {
 	rec := &recorder{}
 	to := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: address})
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		rec.mu.Lock()
 		rec.last, rec.body = r.Clone(r.Context()), string(body)
@@ -222,6 +295,12 @@ func newRecorder(t *testing.T, address string) *recorder {
 		r.Body = http.NoBody
 		to.ServeHTTP(w, r)
 	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			rec.connections.Add(1)
+		}
+	}
+	server.Start()
 	t.Cleanup(server.Close)
 	rec.address = server.Listener.Addr().String()
 	return rec
@@ -344,6 +423,44 @@ func (w *world) testAnyHost(t *testing.T) {
 		if status, seen := w.call(t, "GET / HTTP/1.1", w.bearer(good)); status != http.StatusOK || identity(seen)["kubejwt-namespace"] != "shop" {
 			t.Errorf("%s, a good token: status %d, the service was sent %v", w.host, status, seen)
 		}
+	}
+}
+
+// No spelling of a path gets past kubejwt, and none is changed on its way.
+func (w *world) testOddPaths(t *testing.T) {
+	for _, path := range []string{
+		"/a%2Fb", "/a%2fb/c%20d", "//a//b", "/a/%2e%2e/b", "/a%5Cb", "/%E2%82%AC", "/a;b=c", "/a?b=%2F..%2F",
+		"/_kubejwt%2f", "/auth%2Fadmin",
+	} {
+		if status, _ := w.call(t, "GET "+path+" HTTP/1.1"); status/100 != 4 {
+			t.Errorf("%s, no token: status %d: want 4xx", path, status)
+		}
+		if status, seen := w.call(t, "GET "+path+" HTTP/1.1", w.bearer(good)); status != http.StatusOK || seen.Get(echoedTarget) != path {
+			t.Errorf("%s: status %d, the service was asked %q", path, status, seen.Get(echoedTarget))
+		}
+	}
+	for _, path := range []string{
+		"/_kubejwt", "/%5fkubejwt", "/./_kubejwt", "/a/../_kubejwt", "/-/..%2f..%2f_kubejwt", "/@unavailable", "*",
+		"http://127.0.0.1:8001/",
+	} {
+		if status, _ := w.call(t, "GET "+path+" HTTP/1.1"); status/100 != 4 {
+			t.Errorf("%s, no token: status %d: want 4xx", path, status)
+		}
+	}
+}
+
+// A connection to kubejwt serves many requests.
+func (w *world) testConnections(t *testing.T) {
+	const requests = 30
+	token := w.bearer(good)
+	before := w.asked.connections.Load()
+	for range requests {
+		if status, _ := w.call(t, "GET / HTTP/1.1", token); status != http.StatusOK {
+			t.Fatalf("status %d: want 200", status)
+		}
+	}
+	if made := w.asked.connections.Load() - before; made > requests/10 {
+		t.Errorf("%d connections to kubejwt for %d requests", made, requests)
 	}
 }
 
