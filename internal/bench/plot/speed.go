@@ -32,10 +32,7 @@ func readSpeed(path string) (fastest, error) {
 		if !ok {
 			continue
 		}
-		name := result.Name.String()
-		if cut := strings.LastIndexByte(name, '-'); cut > strings.LastIndexByte(name, '/') && strings.Trim(name[cut+1:], "0123456789") == "" {
-			name = name[:cut]
-		}
+		name := withoutCores(result.Name.String())
 		f.keepServe(name, result)
 		seconds, ok := result.Value("sec/op")
 		if !ok {
@@ -51,6 +48,16 @@ func readSpeed(path string) (fastest, error) {
 		}
 	}
 	return f, reader.Err()
+}
+
+// withoutCores is the name of a benchmark without the number of cores that go
+// test adds.
+func withoutCores(name string) string {
+	cut := strings.LastIndexByte(name, '-')
+	if cut <= strings.LastIndexByte(name, '/') || strings.Trim(name[cut+1:], "0123456789") != "" {
+		return name
+	}
+	return name[:cut]
 }
 
 // ratio is one that the library means to keep: of two benchmarks in one run.
@@ -74,11 +81,17 @@ func ratios() []ratio {
 	cold, remembered := verifyOf("RS256", "kubejwt-cold"), verifyOf("RS256", "kubejwt-remembered")
 	list := []ratio{
 		{"RS256, first seen / `rsa.VerifyPKCS1v15` and SHA-256 alone", cold, verifyOf("RS256", "floor"), 1.20, false},
-		{"ES256, first seen / `ecdsa.Verify` alone", verifyOf("ES256", "kubejwt-cold"), verifyOf("ES256", "floor"), 1.10, false},
+		{
+			"ES256, first seen / `ecdsa.Verify` alone",
+			verifyOf("ES256", "kubejwt-cold"), verifyOf("ES256", "floor"), 1.10, false,
+		},
 		{"the fastest of the others / RS256, first seen", fastestOther, cold, 1.15, true},
 		{"remembered / SHA-256 of the token alone", remembered, verifyOf("RS256", "sha256"), 2, false},
 		{"go-oidc / remembered", verifyOf("RS256", "go-oidc"), remembered, 40, true},
-		{"remembered: one core / two cores", "Cores/by=kubejwt-remembered/cores=1", "Cores/by=kubejwt-remembered/cores=2", 1.8, true},
+		{
+			"remembered: one core / two cores",
+			"Cores/by=kubejwt-remembered/cores=1", "Cores/by=kubejwt-remembered/cores=2", 1.8, true,
+		},
 	}
 	for _, alg := range []string{"RS256", "ES256"} {
 		first := verifyOf(alg, "kubejwt-cold")
@@ -92,10 +105,19 @@ func ratios() []ratio {
 	}
 	first := verifyOf(largest, "kubejwt-cold")
 	list = append(list,
-		ratio{"RSA of 8192 bits, first seen / `rsa.VerifyPKCS1v15` and SHA-256 alone", first, verifyOf(largest, "floor"), 1.05, false},
+		ratio{
+			"RSA of 8192 bits, first seen / `rsa.VerifyPKCS1v15` and SHA-256 alone",
+			first, verifyOf(largest, "floor"), 1.05, false,
+		},
 		ratio{"RSA of 8192 bits / of 2048 bits, first seen", first, cold, 40, false},
-		ratio{"RSA of 8192 bits, bad signature / good, first seen", refuseOf(largest, "bad_signature"), first, 1.05, false},
-		ratio{"RSA of 8192 bits, wrong issuer / good, first seen", refuseOf(largest, "wrong_issuer"), first, 0.05, false},
+		ratio{
+			"RSA of 8192 bits, bad signature / good, first seen",
+			refuseOf(largest, "bad_signature"), first, 1.05, false,
+		},
+		ratio{
+			"RSA of 8192 bits, wrong issuer / good, first seen",
+			refuseOf(largest, "wrong_issuer"), first, 0.05, false,
+		},
 	)
 	return append(list, serveRatios()...)
 }
@@ -138,7 +160,8 @@ func (f fastest) watchRow() (string, error) {
 	if with-without > bound {
 		remark = " (missed)"
 	}
-	return fmt.Sprintf("| remembered, with a watch of deletions − without | %.0f ns%s | ≤ %.0f ns |\n", with-without, remark, bound), nil
+	const row = "| remembered, with a watch of deletions − without | %.0f ns%s | ≤ %.0f ns |\n"
+	return fmt.Sprintf(row, with-without, remark, bound), nil
 }
 
 func printSpeed(from string, to io.Writer) error {
@@ -222,7 +245,8 @@ func writeSpeed(from, page, picture string) error {
 				return fmt.Errorf("%q is not among the benchmarks", verifyOf(alg, bar.by))
 			}
 		}
-		fmt.Fprintf(out, "| %s | %.1f | %.1f |\n", bar.title, f[verifyOf("RS256", bar.by)]/1e3, f[verifyOf("ES256", bar.by)]/1e3)
+		rs256, es256 := f[verifyOf("RS256", bar.by)], f[verifyOf("ES256", bar.by)]
+		fmt.Fprintf(out, "| %s | %.1f | %.1f |\n", bar.title, rs256/1e3, es256/1e3)
 	}
 	if f[verifyOf(largest, "kubejwt-cold")] == 0 {
 		return fmt.Errorf("%q is not among the benchmarks", verifyOf(largest, "kubejwt-cold"))
