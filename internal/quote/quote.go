@@ -59,9 +59,35 @@ func List(list []string) string {
 // jsonObject is how {" begins in base64url, and so each header and payload.
 const jsonObject = "eyJ"
 
-// HoldsToken reports whether there may be a JWT anywhere in s. It errs on the
-// side of yes.
-func HoldsToken(s string) bool { return strings.Contains(s, jsonObject) }
+// maxID is the length of a SHA-256 in base64url, as which Kubernetes writes key
+// IDs. A whole token is longer, and so is a signature, even the shortest.
+const maxID = 43
+
+// HoldsToken reports whether there may be a JWT or a part of one anywhere in s,
+// as it is or in base64 once or twice. It errs on the side of yes. A word that
+// is no longer than an ID, and only has the letters of a token's start somewhere
+// in its middle, has them by chance: one in 6500 key IDs has.
+func HoldsToken(s string) bool {
+	if !hasStart(s) {
+		return false
+	}
+	for word := range strings.FieldsFuncSeq(s, isNoTokenLetter) {
+		if BeginsToken(word) || strings.Contains(word, "."+jsonObject) || len(word) > maxID && hasStart(word) {
+			return true
+		}
+	}
+	return false
+}
+
+// hasStart reports whether s has a jsonObject, or one in base64 once or twice.
+func hasStart(s string) bool {
+	return strings.Contains(s, jsonObject) || strings.Contains(s, "ZXlK") || strings.Contains(s, "WlhsS")
+}
+
+func isNoTokenLetter(r rune) bool {
+	isLetter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
+	return !isLetter && r != '-' && r != '_' && r != '.'
+}
 
 // BeginsToken reports whether s begins as a JWT does.
 func BeginsToken(s string) bool { return strings.HasPrefix(s, jsonObject) }

@@ -1,6 +1,9 @@
 package quote_test
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -66,5 +69,66 @@ func TestBeginsToken(t *testing.T) {
 		if got := quote.BeginsToken(s); got != want {
 			t.Errorf("BeginsToken(%q) = %t: want %t", s, got, want)
 		}
+	}
+}
+
+// A token is found wherever it stands and whatever stands beside it. An ID and a
+// file that have the same letters in their middle are none.
+func TestHoldsToken(t *testing.T) {
+	const token = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJodHRwczovL2lzc3Vlci5leGFtcGxlIn0.c2lnbmF0dXJl"
+	header, payload, _ := strings.Cut(token, ".")
+	payload, _, _ = strings.Cut(payload, ".")
+	once := base64.StdEncoding.EncodeToString([]byte(token))
+	tests := []struct {
+		name, text string
+		want       bool
+	}{
+		{"a token", token, true},
+		{"after a word", "Bearer " + token, true},
+		{"in quotes", `"` + token + `"`, true},
+		{"escaped", "Bearer%20" + token, true},
+		{"after letters", "x" + token, true},
+		{"after a dot", "x." + token, true},
+		{"its header", header, true},
+		{"its payload", payload, true},
+		{"its first letters", token[:8], true},
+		{"without its first letters", token[3:], true},
+		{"dots escaped", strings.ReplaceAll(token, ".", "%2E"), true},
+		{"folded", token[:40] + "\n" + token[40:], true},
+		{"in base64", once, true},
+		{"in base64 twice", base64.StdEncoding.EncodeToString([]byte(once)), true},
+		{"in base64 after a name", "token=" + once, true},
+		{"a long word", strings.Repeat("a", 30) + "eyJ" + strings.Repeat("a", 11), true},
+		{"a key ID", "0BATSYvKqgTWxtteyJbWT1B_RRL0MF6ZHg7qAe6Mtak", false},
+		{"a key ID, at its end", "0BATSYvKqgTWxtt9mlbWT1B_RRL0MF6ZHg7qAe6MeyJ", false},
+		{"a key ID, after a dash", "0BATSYvKqgTWxtt-eyJWT1B_RRL0MF6ZHg7qAe6Mtak", false},
+		{"a key ID with base64", "0BATSYvKqgTWZXlKmlbWT1B_RRL0MF6ZHg7qAe6Mtak", false},
+		{"a key ID in a sentence", `two keys have the kid "0BATSYvKqgTWxtteyJbWT1B_RRL0MF6ZHg7qAe6Mtak"`, false},
+		{"a file", "/etc/kubejwt/keyJwks.pem", false},
+		{"nothing", "", false},
+	}
+	for _, tt := range tests {
+		if got := quote.HoldsToken(tt.text); got != tt.want {
+			t.Errorf("%s: HoldsToken(%q) = %t: want %t", tt.name, tt.text, got, tt.want)
+		}
+	}
+}
+
+// No ID that Kubernetes derives from a key is withheld, except one in 260,000
+// that begins as a token does.
+func TestDerivedIDs(t *testing.T) {
+	withStart := 0
+	for i := range 100_000 {
+		sum := sha256.Sum256(strconv.AppendInt(nil, int64(i), 10))
+		id := base64.RawURLEncoding.EncodeToString(sum[:])
+		if strings.Contains(id, "eyJ") {
+			withStart++
+		}
+		if got, want := quote.Word(id), id; got != want && !quote.BeginsToken(id) {
+			t.Errorf("Word(%q) = %s: want it as it is", id, got)
+		}
+	}
+	if withStart == 0 {
+		t.Error("no ID has the letters of a token's start: the test shows nothing")
 	}
 }
