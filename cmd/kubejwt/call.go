@@ -20,6 +20,7 @@ import (
 
 	"github.com/kubejwt/kubejwt"
 	"github.com/kubejwt/kubejwt/internal/pemfile"
+	"github.com/kubejwt/kubejwt/internal/quote"
 )
 
 const callHelp = `usage: kubejwt call -token-file FILE [flags] URL
@@ -76,7 +77,7 @@ func runCall(ctx context.Context, p process, flags *flag.FlagSet, args []string)
 	if err != nil {
 		return err
 	}
-	remove, err := keepPipes(flags, "token-file", "ca-file")
+	remove, err := keepPipes(ctx, flags, "token-file", "ca-file")
 	defer remove()
 	if err != nil {
 		return err
@@ -128,7 +129,7 @@ func (f *callFlags) check(args []string) (*url.URL, error) {
 	if f.interval < 0 || f.timeout <= 0 {
 		return nil, usagef("-interval %v, -timeout %v: want no negative times, and a timeout", f.interval, f.timeout)
 	}
-	if looksLikeToken(args[0]) {
+	if quote.HoldsToken(args[0]) {
 		return nil, usagef("the URL looks like it has a token in it, which servers and proxies log: give the file, with -token-file")
 	}
 	target, err := url.Parse(args[0])
@@ -252,5 +253,11 @@ func (c *client) call(ctx context.Context, p process) (ok bool, err error) {
 
 // withoutTokens is text without the token that a service may echo.
 func withoutTokens(text string) string {
-	return regexp.MustCompile(`\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_.-]*`).ReplaceAllLiteralString(text, withheld)
+	words := regexp.MustCompile(`[A-Za-z0-9_.-]{16,}`)
+	return words.ReplaceAllStringFunc(text, func(word string) string {
+		if quote.HoldsToken(word) {
+			return withheld
+		}
+		return word
+	})
 }

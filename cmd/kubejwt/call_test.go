@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ecdsa"
@@ -79,6 +80,97 @@ func TestCallAndProxies(t *testing.T) {
 		}
 		if (heard == "") != (asks == "") || !strings.HasPrefix(heard, asks) {
 			t.Errorf("%s: the proxy heard %q: want %q", url, heard, asks)
+		}
+	}
+}
+
+// What a service echoes of the token is not printed, whatever it stands in.
+func TestCallWithholdsTheToken(t *testing.T) {
+	token := kubejwttest.NewCluster(t).Mint(caller)
+	file := writeFile(t, token)
+	for name, body := range map[string]string{
+		"alone":               token,
+		"in a header":         "Authorization: Bearer " + token,
+		"in an address":       "/?Authorization=Bearer%20" + token,
+		"after letters":       "token" + token,
+		"without its start":   token[3:],
+		"in base64":           encode(token),
+		"in base64 after a :": "Basic " + encode("abc"+token), // a multiple of three before it
+		"cut off":             token[:100],
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "<"+body+">") }))
+		r := kubejwtWith(t, "", "call", "-token-file", file, server.URL)
+		server.Close()
+		r.mustSay(t, exitOK, "200 OK", withheld)
+		mustHoldNothingOf(t, token, r)
+		mustHoldNothingOf(t, encode(token), r)
+		if t.Failed() {
+			t.Fatal(name)
+		}
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "monkeyJobs, and no token") }))
+	defer server.Close()
+	kubejwtWith(t, "", "call", "-token-file", file, server.URL).mustSay(t, exitOK, "monkeyJobs, and no token")
+}
+
+// What a server sends unasked is logged by net/http itself. It comes out as tame
+// as all else.
+func TestStrayLog(t *testing.T) {
+	for _, text := range append(hostile(), "eyJhbGciOiJSUzI1NiJ9.e30.AAAA") {
+		var errOut bytes.Buffer
+		log.New(strayLog{newScreen(&errOut)}, "", 0).Printf("a server sent %s", text)
+		r := result{exitRefused, "", errOut.String()}
+		r.mustBeTame(t, text)
+		if strings.Count(r.errOut, "\n") != 1 || strings.Contains(r.errOut, "eyJ") {
+			t.Errorf("%q is logged as %q", text, r.errOut)
+		}
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go answerTwice(connection)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	tokenFile := writeFile(t, kubejwttest.NewCluster(t).Mint(caller))
+	command := exec.CommandContext(ctx, build(t), "call", "-token-file", tokenFile, "-interval", "10ms", "http://"+listener.Addr().String())
+	command.Stdout = io.Discard
+	logged, err := command.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(logged).ReadString('\n')
+	cancel()
+	command.Wait()
+	if err != nil || !strings.HasPrefix(line, "kubejwt log: Unsolicited response") || !strings.Contains(line, `\u0430pple`) {
+		t.Errorf("%v: the first line of the log is %q", err, line)
+	}
+}
+
+// answerTwice answers each request, and says more once nobody asks.
+func answerTwice(connection net.Conn) {
+	defer connection.Close()
+	reader := bufio.NewReader(connection)
+	for {
+		line, err := reader.ReadString('\n')
+		if err != nil {
+			return
+		}
+		if line == "\r\n" {
+			io.WriteString(connection, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+			io.WriteString(connection, "\u0430pple")
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/kubejwt/kubejwt/internal/jws"
+	"github.com/kubejwt/kubejwt/internal/quote"
 	"github.com/kubejwt/kubejwt/internal/strictjson"
 )
 
@@ -27,9 +28,8 @@ type part struct {
 	is     string // what it is, if it is no JSON object
 }
 
-// members are the leaves of the object. Names are those of JSON, joined by
-// dots.
-func (p part) members() []member { return flatten(nil, "", p.object, 0) }
+// members are the leaves of the object.
+func (p part) members() []member { return flatten(nil, path{}, p.object, 0) }
 
 // get returns the text of a member, "" if there is none.
 func (p part) get(name string) string {
@@ -44,9 +44,33 @@ func (p part) get(name string) string {
 // member is a leaf of a JSON object. Text is its string, or its JSON if it is
 // none.
 type member struct {
-	name     string
+	path
 	text     string
 	isString bool
+}
+
+// path is where a member stands in a JSON object: the names on the way to it,
+// joined by dots. A name that could pass for several is quoted, so that each
+// place has a path of its own.
+type path struct {
+	name  string
+	shown string // name, fit for a terminal
+}
+
+func (p path) in(key string) path {
+	name, shown := key, bare(key)
+	isTop := p.name == ""
+	if key == "" || strings.ContainsAny(key, `.["`) && !(isTop && key == "kubernetes.io") || isTop && key == "kubernetes" {
+		name, shown = strconv.Quote(key), quoted(key)
+	}
+	if isTop {
+		return path{name, shown}
+	}
+	return path{p.name + "." + name, p.shown + "." + shown}
+}
+
+func (p path) at(index string) path {
+	return path{p.name + "[" + index + "]", p.shown + "[" + index + "]"}
 }
 
 // readClaimed reads as much as can be read of a token that may be anything. It
@@ -87,7 +111,7 @@ func looksLike(data []byte) string {
 	size := fmt.Sprintf(", %d bytes", len(data))
 	text := strings.TrimSpace(string(data))
 	switch {
-	case looksLikeToken(text):
+	case quote.HoldsToken(text):
 		return "a token once more" + size
 	case strings.HasPrefix(text, "{"):
 		return "no JSON object in order: it is damaged, or has a name twice" + size
@@ -109,7 +133,7 @@ const (
 )
 
 // flatten appends the leaves of a JSON object or array.
-func flatten(to []member, name string, data []byte, depth int) []member {
+func flatten(to []member, at path, data []byte, depth int) []member {
 	if depth == maxDepth || len(data) == 0 {
 		return to
 	}
@@ -120,7 +144,7 @@ func flatten(to []member, name string, data []byte, depth int) []member {
 			return to
 		}
 		for _, key := range slices.Sorted(maps.Keys(object)) {
-			to = flatten(to, join(name, key), object[key], depth+1)
+			to = flatten(to, at.in(key), object[key], depth+1)
 		}
 		return to
 	case '[':
@@ -130,9 +154,9 @@ func flatten(to []member, name string, data []byte, depth int) []member {
 		}
 		for i, value := range array {
 			if i == maxElements {
-				return append(to, member{name + "[...]", strconv.Itoa(len(array)-i) + " more", false})
+				return append(to, member{at.at("..."), strconv.Itoa(len(array)-i) + " more", false})
 			}
-			to = flatten(to, name+"["+strconv.Itoa(i)+"]", value, depth+1)
+			to = flatten(to, at.at(strconv.Itoa(i)), value, depth+1)
 		}
 		return to
 	case '"':
@@ -140,21 +164,10 @@ func flatten(to []member, name string, data []byte, depth int) []member {
 		if strictjson.Unmarshal(data, &text) != nil {
 			return to
 		}
-		return append(to, member{name, text, true})
+		return append(to, member{at, text, true})
 	default:
-		return append(to, member{name, string(data), false})
+		return append(to, member{at, string(data), false})
 	}
-}
-
-// join quotes a key that could pass for a path of others.
-func join(name, key string) string {
-	if strings.ContainsAny(key, `.["`) && key != "kubernetes.io" {
-		key = strconv.Quote(key)
-	}
-	if name == "" {
-		return key
-	}
-	return name + "." + key
 }
 
 // show is m's value, fit for a terminal, and for a time what it means.
@@ -179,8 +192,13 @@ func (m member) date() (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// showName is m's name, which is the token's to choose too.
-func (m member) showName() string { return bare(m.name) }
+// showName is m's path, which is the token's to choose too.
+func (m member) showName() string {
+	if len(m.shown) > maxQuoted {
+		return m.shown[:maxQuoted] + "..."
+	}
+	return m.shown
+}
 
 // maxDate is the last second of the year 9999.
 const maxDate = 253402300799

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -123,6 +124,11 @@ func (want expectations) refusal(in input, err *kubejwt.InvalidTokenError, came 
 	case err.Reason == kubejwt.ReasonWrongIssuer && want.isNearIssuer(came.payload.get("iss")):
 		first.toDo = "the two differ by a slash at the end alone, and have to be equal to the letter: take -issuer from " + discoveryCommand
 	}
+	if size := signatureSize(in.token); isJWT(in.token) && !isSignatureSize(came.header.get("alg"), size) &&
+		(err.Rule == signatureRule || err.Reason == kubejwt.ReasonMalformed && err.Rule == 1) {
+		first.got = fmt.Sprintf("a signature of %d bytes, which is no size of %s", size, quotedOrNone(came.header.get("alg")))
+		first.toDo = "the end of the token is missing or was altered: copy the whole token, or pipe it: " + pipeCommand
+	}
 	faults := []fault{first}
 	if err.Rule != claimsRule {
 		return faults
@@ -135,6 +141,28 @@ func (want expectations) refusal(in input, err *kubejwt.InvalidTokenError, came 
 		faults = append(faults, other)
 	}
 	return faults
+}
+
+// signatureSize is the size in bytes of a token's signature.
+func signatureSize(token string) int {
+	return base64.RawURLEncoding.DecodedLen(len(token) - strings.LastIndexByte(token, '.') - 1)
+}
+
+// isSignatureSize reports whether a key of an algorithm may make signatures of
+// this size: those of RS256 are as long as the key, which has 2048 bits at least.
+func isSignatureSize(algorithm string, size int) bool {
+	switch algorithm {
+	case "ES256":
+		return size == 64
+	case "ES384":
+		return size == 96
+	case "ES512":
+		return size == 132
+	case "RS256":
+		return size >= 256 && size%32 == 0
+	default:
+		return true // whatever that is
+	}
 }
 
 // discoveryCommand prints the issuer.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -28,14 +29,18 @@ type input struct {
 // readInput takes the token out of data, or says what data is.
 func readInput(data []byte) input {
 	text, encoding := toUTF8(data)
-	text = strings.TrimFunc(text, isBlank)
+	text = strings.TrimFunc(text, isBlankRune)
 	if isJWT(text) {
 		return input{token: text, taken: encoding}
 	}
-	if cutOff.MatchString(text) {
-		return input{token: text, is: "a token that was cut off: it ends in three dots", toDo: "copy the whole token, or pipe it: " + pipeCommand}
-	}
 	found := findTokens(text, 0)
+	if len(found) == 0 && cutOff.MatchString(text) {
+		return input{
+			token: text,
+			is:    "a token that was cut off: three dots stand in the place of the rest",
+			toDo:  "copy the whole token, or pipe it: " + pipeCommand,
+		}
+	}
 	if len(found) == 0 {
 		is, toDo := describe(data, text)
 		return input{token: text, is: is, toDo: toDo}
@@ -62,12 +67,15 @@ var (
 	inside  = regexp.MustCompile(`eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+`)
 	encoded = regexp.MustCompile(`(?:ZXlK|WlhsS)[A-Za-z0-9+/_-]{40,}=*`)
 	folded  = regexp.MustCompile(`(?:eyJ|ZXlK|WlhsS)[A-Za-z0-9+/_.=-]*(?:\\?\r?\n[ \t>]*[A-Za-z0-9+/_.=-]+)+`)
-	cutOff  = regexp.MustCompile(`(?:^|[^A-Za-z0-9])eyJ[A-Za-z0-9_.-]*?(?:\.\.\.|…)["']?$`)
+	cutOff  = regexp.MustCompile(`(?:^|[^A-Za-z0-9])eyJ[A-Za-z0-9_.-]*?(?:\.\.\.|…)`)
 )
+
+// pathLook is what a path of a file looks like.
+var pathLook = regexp.MustCompile(`^(?:~|\.{0,2}|[A-Za-z]:)[/\\]|^[\w.-]{1,64}\.(?:jwt|txt|json|token)$`)
 
 func isJWT(text string) bool { return alone.MatchString(text) }
 
-func isBlank(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' || r == '\u200b' }
+func isBlankRune(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' || r == '\u200b' }
 
 // toUTF8 takes off a byte order mark, and decodes the UTF-16 of PowerShell.
 func toUTF8(data []byte) (text, encoding string) {
@@ -108,6 +116,9 @@ func findTokens(text string, depth int) []foundToken {
 				all = append(all, f)
 			}
 		}
+	}
+	if plain, err := url.PathUnescape(text); err == nil {
+		text = plain // as it is in an address and in some logs
 	}
 	for _, raw := range folded.FindAllString(text, -1) {
 		if joined, lines, ok := unfold(raw); ok {
@@ -264,8 +275,10 @@ func describe(data []byte, text string) (is, toDo string) {
 		return "a token of aws eks get-token" + size, "it is a signed request of an IAM identity; a service account has tokens of its own: " + pipeCommand
 	case regexp.MustCompile(`^[a-z0-9]{6}\.[a-z0-9]{16}$`).MatchString(text):
 		return "a bootstrap token" + size, "such a token joins nodes to a cluster; a service account has tokens of its own: " + pipeCommand
-	case strings.HasPrefix(text, "/"), strings.HasPrefix(text, "./"):
+	case pathLook.MatchString(text):
 		return "the path of a file, by its look" + size, "give it with -token-file"
+	case text == "null":
+		return "the word null, which jq prints for what is not there", "look for the token's place in the JSON: jq . FILE"
 	case isCompact(text):
 		return describeCompact(text) + size, whole
 	case !utf8.ValidString(text), strings.IndexFunc(text, func(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) }) >= 0:

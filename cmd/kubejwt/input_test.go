@@ -77,6 +77,9 @@ func TestInputIsTaken(t *testing.T) {
 		"a kubeconfig":                {"kind: Config\nusers:\n- name: x\n  user:\n    token: " + token + "\n", "a line that begins with token:"},
 		"the same twice":              {token + "\n" + token + "\n", "more characters"},
 		"a URL":                       {"https://data-store.prod.svc/?access_token=" + token + "&x=1", "more characters"},
+		"escaped in an address":       {"https://x.example/?h=Authorization%3A%20Bearer%20" + token + "%0A", "more characters"},
+		"a stray percent sign":        {"100% sure: " + token, "more characters"},
+		"one, and one cut off":        {token + " is " + token[:30] + "...", "more characters"},
 		"text around it":              {"2026-11-25 the token is " + token + " and is refused", "more characters"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -109,6 +112,12 @@ func TestInputIsDescribed(t *testing.T) {
 		"three dots":                 {token[:60] + "...", "cut off", "copy the whole token"},
 		"three dots, most of it":     {token[:len(token)-20] + "...", "cut off", "copy the whole token"},
 		"an ellipsis":                {token[:60] + "…", "cut off", "copy the whole token"},
+		"three dots in its middle":   {token[:40] + "..." + token[len(token)-20:], "cut off", "copy the whole token"},
+		"its beginning in a text":    {"Bearer " + token[:40] + "... (truncated)", "cut off", "copy the whole token"},
+		"null of jq":                 {"null\n", "which jq prints", "jq . FILE"},
+		"a path at home":             {"~/correct-horse", "the path of a file", "-token-file"},
+		"a path of Windows":          {`C:\Users\correct\horse`, "the path of a file", "-token-file"},
+		"the name of a file":         {"correct-horse.jwt", "the path of a file", "-token-file"},
 		"a signature":                {parts[2], "one piece without a dot", "kubectl create token"},
 		"a header":                   {parts[0], "header or payload", "kubectl create token"},
 		"a payload":                  {parts[1], "header or payload", "kubectl create token"},

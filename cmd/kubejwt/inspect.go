@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/kubejwt/kubejwt/internal/quote"
 )
 
 const inspectHelp = `usage: kubejwt inspect [-json] [-token-file FILE | TOKEN]
@@ -43,14 +45,14 @@ func (f *inspectFlags) define(flags *flag.FlagSet) {
 	flags.BoolVar(&f.json, "json", false, "print JSON")
 }
 
-func runInspect(_ context.Context, p process, flags *flag.FlagSet, args []string) error {
+func runInspect(ctx context.Context, p process, flags *flag.FlagSet, args []string) error {
 	var f inspectFlags
 	f.define(flags)
 	args, err := parse(flags, args)
 	if err != nil {
 		return err
 	}
-	in, err := givenToken(p, f.tokenFile, args)
+	in, err := givenToken(ctx, p, f.tokenFile, args)
 	if err != nil {
 		return err
 	}
@@ -102,8 +104,7 @@ func inspect(in input, file string, now time.Time) *inspection {
 
 func tokenKind(payload part) (kind, boundTo string) {
 	for _, m := range payload.members() {
-		// A name with a / is not quoted, one with a dot beside kubernetes.io is.
-		if strings.Contains(m.name, "kubernetes.io/serviceaccount/") {
+		if strings.HasPrefix(m.name, `"kubernetes.io/serviceaccount/`) {
 			return secretBased, ""
 		}
 	}
@@ -163,7 +164,7 @@ func verifyCommand(payload part, file string) []string {
 // command: what has more than the characters of URLs and names is left out, and
 // instead stands there.
 func shellWord(value, instead string) string {
-	if len(value) > maxQuoted || looksLikeToken(value) || !regexp.MustCompile(`^[A-Za-z0-9/.][A-Za-z0-9:/._@%+-]*$`).MatchString(value) {
+	if len(value) > maxQuoted || quote.HoldsToken(value) || !regexp.MustCompile(`^[A-Za-z0-9/.][A-Za-z0-9:/._@%+-]*$`).MatchString(value) {
 		return instead
 	}
 	return value
@@ -187,7 +188,9 @@ func (i *inspection) print(p process) error {
 	if r.hasExp && r.hasIat {
 		addLabelled(page, "lifetime", showSeconds(r.exp.Unix()-r.iat.Unix()))
 	}
+	page.skip()
 	addPart(page, "header", i.claimed.header, i.now)
+	page.skip()
 	addPart(page, "payload", i.claimed.payload, i.now)
 	page.mark = ""
 	if i.in.taken != "" {
@@ -205,6 +208,8 @@ func (i *inspection) print(p process) error {
 	return page.print(p)
 }
 
+const inspectCommand = "kubectl create token NAME -n NAMESPACE --audience AUDIENCE | kubejwt inspect"
+
 func (i *inspection) whatItIs() string {
 	switch {
 	case i.in.is != "":
@@ -217,10 +222,10 @@ func (i *inspection) whatItIs() string {
 }
 
 func (i *inspection) toDo() string {
-	if i.in.toDo != "" {
-		return i.in.toDo
+	if i.in.toDo == "" {
+		return "give a token: " + inspectCommand
 	}
-	return "give a token: " + pipeCommand
+	return strings.ReplaceAll(i.in.toDo, "kubejwt verify ...", "kubejwt inspect")
 }
 
 // inspectionJSON is the JSON of inspect. docs/inspect.schema.json is its schema.

@@ -163,7 +163,7 @@ func tame(value any) any {
 
 func tameText(text string) string {
 	switch {
-	case quote.HoldsToken(text), looksLikeToken(text):
+	case quote.HoldsToken(text):
 		return withheld
 	case len(text) > maxJSONText:
 		return text[:maxJSONText] + "..."

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -87,7 +88,9 @@ func (t *trust) verifier(config kubejwt.Config) (*kubejwt.Verifier, error) {
 	}
 	v, err := build(config)
 	if errors.Is(err, kubejwt.ErrNotInCluster) {
-		return nil, usagef("-in-cluster: %s: this is for a process in a pod", inFlags(t.verb, err.Error()))
+		return nil, usagef("-in-cluster is for a process in a pod, and this is none: " +
+			"KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not both set. Elsewhere give -issuer (" + discoveryCommand +
+			" prints it) and -key-file (`kubectl get --raw /openid/v1/jwks > keys.json` writes it)")
 	}
 	if err != nil {
 		return nil, &usageError{inFlags(t.verb, err.Error())}
@@ -102,8 +105,11 @@ var errKeyFile = errors.New("-key-file")
 
 // readKeys reads a key file. Where that fails there are no keys, as where they
 // can't be fetched.
-func readKeys(path string) (kubejwt.PublicKeys, error) {
-	data, err := readFile(path, maxKeyFile)
+func readKeys(ctx context.Context, path string) (kubejwt.PublicKeys, error) {
+	data, err := interruptible(ctx, func() ([]byte, error) { return readFile(path, maxKeyFile) })
+	if errors.Is(err, errInterrupted) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w: %w", kubejwt.ErrKeysUnavailable, errKeyFile, err)
 	}

@@ -16,12 +16,16 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 
+	"google.golang.org/grpc/grpclog"
+
 	"github.com/kubejwt/kubejwt"
+	"github.com/kubejwt/kubejwt/internal/quote"
 )
 
 // The exit statuses, which scripts rely on.
@@ -30,11 +34,19 @@ const (
 	exitRefused = 1 // also: a call that failed, a server that could not go on
 	exitUsage   = 2
 	exitNoKeys  = 3
+
+	exitInterrupted = 130 // as a shell has it for Ctrl-C
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	// Package net/http logs by itself what a server sends unasked, and gRPC what
+	// goes wrong in it.
+	stray := strayLog{newScreen(os.Stderr)}
+	log.SetFlags(0)
+	log.SetOutput(stray)
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, stray))
 	os.Exit(run(ctx, process{os.Stdin, os.Stdout, os.Stderr, os.Environ()}, os.Args[1:]))
 }
 
@@ -76,6 +88,9 @@ func verbs() []verb {
 var (
 	errRefused = errors.New("refused")
 	errNoKeys  = errors.New("the keys are unavailable")
+	// errInterrupted is what becomes of a verb that was interrupted while it
+	// waited for its input.
+	errInterrupted = errors.New("interrupted")
 )
 
 // usageError says how the command was called wrongly.
@@ -128,6 +143,8 @@ func (v verb) exit(ctx context.Context, p process, args []string) int {
 		return exitRefused
 	case errors.Is(err, errNoKeys):
 		return exitNoKeys
+	case errors.Is(err, errInterrupted):
+		return exitInterrupted
 	case isUsage:
 		complain(p.stderr, v.name, usage.text)
 		fmt.Fprintf(p.stderr, "see: kubejwt help %s\n", v.name)
@@ -190,7 +207,7 @@ func parse(flags *flag.FlagSet, args []string) (rest []string, err error) {
 // is wanted, and whatever can't use it would quote it.
 func refuseTokens(flags *flag.FlagSet) (err error) {
 	flags.Visit(func(f *flag.Flag) {
-		if looksLikeToken(f.Value.String()) {
+		if quote.HoldsToken(f.Value.String()) {
 			err = usagef("-%s: its value looks like a token, and a token is read from a file, from standard input or, by verify, from an argument", f.Name)
 		}
 	})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -67,22 +68,30 @@ func (p *page) addHanging(indent int, text span, head ...span) {
 	}
 	used := len(p.mark) + widthOf(head)
 	for _, word := range strings.Fields(toASCII(text.text)) {
-		switch {
-		case len(line) > 0 && used+1+len(word) > p.width:
+		if len(line) > 0 && used+1+len(word) > p.width {
 			flush()
 			used = len(p.mark) + indent
-		case len(line) == 0 && used+len(word) > p.width && indent > shortIndent:
+		}
+		if len(line) == 0 && used+len(word) > p.width && indent > shortIndent {
 			// Better a line of its own than one that the terminal breaks.
 			indent = shortIndent
-			flush()
-			used = len(p.mark) + indent
-		case len(line) > 0:
+			if !isBlank(head) {
+				flush()
+			}
+			head, used = []span{{plain, strings.Repeat(" ", indent)}}, len(p.mark)+indent
+		}
+		if len(line) > 0 {
 			used++
 		}
 		line = append(line, word)
 		used += len(word)
 	}
 	flush()
+}
+
+// isBlank reports whether nothing of a head can be seen.
+func isBlank(head []span) bool {
+	return !slices.ContainsFunc(head, func(s span) bool { return s.style >= passMark || strings.TrimSpace(s.text) != "" })
 }
 
 const shortIndent = 4

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -13,7 +15,7 @@ const maxPipe = 4 << 20
 // read once only is copied into a file that is the user's alone, and the flag
 // names that. The library reads files again and again. The caller calls remove
 // at the end.
-func keepPipes(flags *flag.FlagSet, names ...string) (remove func(), err error) {
+func keepPipes(ctx context.Context, flags *flag.FlagSet, names ...string) (remove func(), err error) {
 	folder := ""
 	remove = func() {
 		if folder != "" {
@@ -26,7 +28,10 @@ func keepPipes(flags *flag.FlagSet, names ...string) (remove func(), err error) 
 		if path == "" || err != nil || info.Mode().IsRegular() || info.IsDir() {
 			continue // whoever reads it says what is wrong with it
 		}
-		data, err := readFile(path, maxPipe)
+		data, err := interruptible(ctx, func() ([]byte, error) { return readFile(path, maxPipe) })
+		if errors.Is(err, errInterrupted) {
+			return remove, err
+		}
 		if err != nil {
 			return remove, usagef("-%s: %v", name, err)
 		}

@@ -93,7 +93,8 @@ func addIdentity(page *page, claims kubejwt.Claims) {
 	}
 	extra := claims.Extra()
 	for i, key := range slices.Sorted(maps.Keys(extra)) {
-		page.addHanging(labelWidth+4, span{plain, key + ": " + strings.Join(extra[key], ", ")}, span{plain, "  " + pad(firstOnly(i, "extra"), labelWidth)})
+		text := key + ": " + strings.Join(extra[key], ", ")
+		page.addHanging(labelWidth+4, span{plain, text}, span{plain, "  " + pad(firstOnly(i, "extra"), labelWidth)})
 	}
 	addLabelled(page, "audience", quoted(claims.Audience))
 }
@@ -135,8 +136,11 @@ func (e *explanation) addRules(page *page) {
 		return
 	}
 	numbers := fmt.Sprintf(" %d to %d  ", firstOpen, lastRule)
-	if firstOpen == lastRule {
+	switch firstOpen {
+	case lastRule:
 		numbers = fmt.Sprintf(" %d  ", lastRule)
+	case lastRule - 1:
+		numbers = fmt.Sprintf(" %d and %d  ", firstOpen, lastRule)
 	}
 	page.add(span{faint, "not judged"}, span{style: openMark}, span{faint, numbers})
 }
@@ -168,10 +172,10 @@ const partWidth = 11 // of the name of a part, and what stands before it
 
 // addPart adds the members of a part of a token.
 func addPart(page *page, name string, p part, now time.Time) {
-	gutter := span{plain, "  " + pad(name, partWidth-2)}
+	gutter, gap := span{plain, "  " + pad(name, partWidth-2)}, "  "
 	if page.mark != "" { // which takes the room
 		page.add(span{}, span{plain, " " + name})
-		gutter = span{plain, "  "}
+		gutter, gap = span{plain, "  "}, " "
 	}
 	if p.object == nil {
 		page.add(span{plain, p.is}, gutter)
@@ -193,7 +197,7 @@ func addPart(page *page, name string, p part, now time.Time) {
 		if inKubernetes = ok; ok {
 			label = "  " + short
 		}
-		page.add(span{plain, m.show(now)}, gutter, span{plain, pad(label, width) + "  "})
+		page.add(span{plain, m.show(now)}, gutter, span{plain, pad(label, width) + gap})
 		gutter.text = strings.Repeat(" ", gutter.width())
 	}
 	if more := len(members) - len(shown); more > 0 {

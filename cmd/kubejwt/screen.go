@@ -61,6 +61,15 @@ func complain(to io.Writer, verb, text string) {
 	fmt.Fprintf(newScreen(to), "kubejwt %s: %s\n", verb, text)
 }
 
+// strayLog is where a log ends that is not the command's own. What stands in it
+// may be a stranger's.
+type strayLog struct{ to io.Writer }
+
+func (l strayLog) Write(line []byte) (int, error) {
+	complain(l.to, "log", strings.TrimSpace(string(line)))
+	return len(line), nil
+}
+
 // A style is how a piece of text looks on a terminal with colours.
 type style int
 

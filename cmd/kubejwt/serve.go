@@ -145,7 +145,7 @@ func runServe(ctx context.Context, p process, flags *flag.FlagSet, args []string
 	if err := errors.Join(setFromEnvironment(flags, p.environ), refuseTokens(flags)); err != nil {
 		return err
 	}
-	remove, err := keepPipes(flags, "key-file", "ca-file", "bearer-token-file")
+	remove, err := keepPipes(ctx, flags, "key-file", "ca-file", "bearer-token-file")
 	defer remove()
 	if err != nil {
 		return err

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"context"
 	"io"
-	"regexp"
 	"strings"
 
 	"github.com/kubejwt/kubejwt/internal/quote"
@@ -15,30 +15,15 @@ const withheld = "(withheld: it looks like a token)"
 
 // withhold keeps a token that was given in the wrong place out of a message.
 func withhold(text string) string {
-	if looksLikeToken(text) {
+	if quote.HoldsToken(text) {
 		return "a value looks like a token, which is not what was expected there"
 	}
 	return text
 }
 
-// looksLikeToken reports whether s holds the start of a JWT's header or
-// payload, or of one in base64 once or twice. Package quote asks this of values
-// that a stranger wrote, and withholds too much rather than too little. What
-// is asked here are the user's own words: a file may be called keyJobs.
-func looksLikeToken(s string) bool { return tokenStart().MatchString(s) }
-
-func tokenStart() *regexp.Regexp {
-	return regexp.MustCompile(`(^|[^A-Za-z0-9])eyJ|(eyJ|ZXlK|WlhsS)[A-Za-z0-9_-]{10}`)
-}
-
 // quoted makes a foreign value fit for a terminal: bounded, no escape
 // sequences, no letters that look like others, no token.
-func quoted(s string) string {
-	if looksLikeToken(s) {
-		return withheld
-	}
-	return quote.UpTo(maxQuoted, s)
-}
+func quoted(s string) string { return quote.UpTo(maxQuoted, s) }
 
 func quotedOrNone(s string) string {
 	if s == "" {
@@ -50,10 +35,30 @@ func quotedOrNone(s string) string {
 // bare is quoted without the quotes where nothing in s asks for them.
 func bare(s string) string {
 	q := quoted(s)
-	if inner := strings.TrimSuffix(strings.TrimPrefix(q, `"`), `"`); inner == s && s != "" && !strings.Contains(s, " ") {
-		return s
+	if q != `"`+s+`"` || s == "" || strings.Contains(s, " ") {
+		return q
 	}
-	return q
+	return s
+}
+
+// interruptible calls read, which may wait for a person or for the other end of
+// a pipe, and gives up when ctx ends: the command does then, and with it read.
+func interruptible(ctx context.Context, read func() ([]byte, error)) ([]byte, error) {
+	type result struct {
+		data []byte
+		err  error
+	}
+	results := make(chan result, 1)
+	go func() {
+		data, err := read()
+		results <- result{data, err}
+	}()
+	select {
+	case r := <-results:
+		return r.data, r.err
+	case <-ctx.Done():
+		return nil, errInterrupted
+	}
 }
 
 // readAtMost reads a stream, and no more of it than fits.

@@ -84,11 +84,11 @@ func runVerify(ctx context.Context, p process, flags *flag.FlagSet, args []strin
 	if err != nil {
 		return err
 	}
-	in, err := givenToken(p, f.tokenFile, args)
+	in, err := givenToken(ctx, p, f.tokenFile, args)
 	if err != nil {
 		return err
 	}
-	remove, err := keepPipes(flags, "ca-file", "bearer-token-file")
+	remove, err := keepPipes(ctx, flags, "ca-file", "bearer-token-file")
 	defer remove()
 	if err != nil {
 		return err
@@ -96,7 +96,7 @@ func runVerify(ctx context.Context, p process, flags *flag.FlagSet, args []strin
 	logged := new(logLines)
 	want := expectations{flags: &f, now: now}
 	var claims kubejwt.Claims
-	v, err := f.build(now, logged)
+	v, err := f.build(ctx, now, logged)
 	if err == nil {
 		claims, err = v.Verify(ctx, in.token)
 		want.keyIDs = v.Stats().KeyIDs
@@ -127,7 +127,7 @@ func (f *verifyFlags) now() (time.Time, error) {
 }
 
 // givenToken reads a token from where the flags say.
-func givenToken(p process, file string, args []string) (input, error) {
+func givenToken(ctx context.Context, p process, file string, args []string) (input, error) {
 	var data []byte
 	var err error
 	switch {
@@ -136,14 +136,17 @@ func givenToken(p process, file string, args []string) (input, error) {
 	case file != "" && len(args) > 0:
 		return input{}, usagef("a token as an argument and -token-file: want one of them")
 	case file != "":
-		data, err = readFile(file, maxTokenFile)
+		data, err = interruptible(ctx, func() ([]byte, error) { return readFile(file, maxTokenFile) })
 	case len(args) == 1 && args[0] != "-":
 		data = []byte(args[0])
 	default:
 		if isTerminal(p.stdin) {
 			fmt.Fprintln(p.stderr, "paste the token, then press Enter and Ctrl-D:")
 		}
-		data, err = readAtMost(p.stdin, maxTokenFile)
+		data, err = interruptible(ctx, func() ([]byte, error) { return readAtMost(p.stdin, maxTokenFile) })
+	}
+	if errors.Is(err, errInterrupted) {
+		return input{}, err
 	}
 	if err != nil {
 		return input{}, usagef("the token can't be read: %v", err)
@@ -165,7 +168,7 @@ func readFile(path string, size int64) ([]byte, error) {
 }
 
 // build makes the Verifier for this one token.
-func (f *verifyFlags) build(now time.Time, logged *logLines) (*kubejwt.Verifier, error) {
+func (f *verifyFlags) build(ctx context.Context, now time.Time, logged *logLines) (*kubejwt.Verifier, error) {
 	config := f.config()
 	config.Now = func() time.Time { return now }
 	config.Logger = slog.New(logged)
@@ -175,7 +178,7 @@ func (f *verifyFlags) build(now time.Time, logged *logLines) (*kubejwt.Verifier,
 		config.Keys = f.remoteKeys()
 		return f.verifier(config)
 	}
-	keys, err := readKeys(f.keyFile)
+	keys, err := readKeys(ctx, f.keyFile)
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,7 @@ func ruleMarks(out string) (passed, judged int) {
 			return -1, -1 // a gap, or out of order
 		}
 	}
-	open := regexp.MustCompile(`(?m)^· (\d)(?: to 9)?  not judged$`).FindStringSubmatch(out)
+	open := regexp.MustCompile(`(?m)^· (\d)(?: (?:to|and) 9)?  not judged$`).FindStringSubmatch(out)
 	if open == nil && judged != lastRule || open != nil && open[1] != strconv.Itoa(nextRule(judged)) {
 		return -1, -1
 	}
@@ -125,6 +125,8 @@ func TestVerifyRefuses(t *testing.T) {
 		{"legacy", with(func(t *kubejwttest.Token) { t.Claims = secretBased }), 3, kubejwt.ReasonLegacy, nil, "mount a projected token"},
 		{"kid", header("kid", "unheard-of"), 4, kubejwt.ReasonUnknownKey, nil, `"unheard-of"`},
 		{"signature", good[:len(good)-8] + "AAAAAAAA", 5, kubejwt.ReasonBadSignature, nil, "UNVERIFIED"},
+		{"cut off", good[:len(good)-6], 5, kubejwt.ReasonBadSignature, nil, "copy the whole token"},
+		{"cut off elsewhere", good[:len(good)-5], 1, kubejwt.ReasonMalformed, nil, "copy the whole token"},
 		{"audience", claim("aud", []string{"reports"}), 7, kubejwt.ReasonWrongAudience, nil, "Its signature is good"},
 		{"expired", with(func(t *kubejwttest.Token) { t.Lifetime = -time.Hour }), 7, kubejwt.ReasonExpired, nil, "ago"},
 		{"not yet", good, 7, kubejwt.ReasonNotYetValid, []string{"-at", "2020-01-01T00:00:00Z"}, "as of 2020-01-01T00:00:00Z"},

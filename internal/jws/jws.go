@@ -75,8 +75,12 @@ func Split(token string) (Compact, error) {
 	if strings.IndexByte(token, '\n') >= 0 || strings.IndexByte(token, '\r') >= 0 {
 		return Compact{}, errors.New("a line break: trim the token")
 	}
-	if strings.Count(token, ".") != 2 {
-		return Compact{}, fmt.Errorf("%d segments", strings.Count(token, ".")+1)
+	switch dots := strings.Count(token, "."); dots {
+	case 0:
+		return Compact{}, errors.New("a text without a dot")
+	case 2:
+	default:
+		return Compact{}, fmt.Errorf("%d segments", dots+1)
 	}
 	header, rest, _ := strings.Cut(token, ".")
 	payload, signature, _ := strings.Cut(rest, ".")
