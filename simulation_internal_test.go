@@ -308,15 +308,18 @@ func TestSimulation(t *testing.T) {
 
 const pageHead = `# Ten thousand verifiers and one API server
 
-What the key policy asks of the API server: 10,000 verifiers, each with
-callers of its own, run the very code of jwks_cache.go on a simulated clock
-against one origin that answers in 20 ms with max-age=3600. They do as in a
-pod: a refresh is one request; a first fetch, a retry and a fetch for an
-unknown kid are two, since they read the discovery document again. After two
-days the origin is down for ten minutes. Three hours later it signs with a new
-key that it had not announced, and the callers, ten for each verifier, get new
-tokens within 48 minutes. At last every verifier is sent ten tokens of random
-kids a second for ten minutes.
+How many requests does the key policy send to the API server? Here 10,000
+verifiers run the code of jwks_cache.go on a simulated clock. Each has callers
+of its own. They share one origin, which answers in 20 ms with max-age=3600.
+Requests are counted as in a pod: a refresh is one request. A first fetch, a
+retry and a fetch for an unknown kid are two, since they read the discovery
+document again.
+
+- After two days the origin is down for ten minutes.
+- Three hours later it signs with a new key that it had not announced. Each
+  verifier's ten callers get new tokens within 48 minutes.
+- At the end every verifier receives ten tokens with random kids a second, for
+  ten minutes.
 
 ![Requests a second over the days](keys.svg)
 
@@ -325,15 +328,16 @@ kids a second for ten minutes.
 `
 
 const pageFoot = `
-Both columns count every request that reaches the origin, those that it
-refused in an outage included. The peak is that of a single second. A test
-fails if the mean of the second day is over 4, the peak after the outage over
-100, or the peak of the flood after its first minute over 1,000. At the start
-of a flood each verifier asks at once, so that a new key is known at once. The
-gaps that follow are longer by a part that each verifier draws at random, up to
-a half, so that they don't all ask again at one moment. The last two rows show
-the worst time for an outage: a fleet that was started all at once has its
-first refreshes due.
+Both columns count every request that reaches the origin, including those that
+it refuses in an outage. The peak is the number in a single second. A test fails
+if the mean of the second day is over 4, the peak after the outage over 100, or
+the peak of the flood after its first minute over 1,000.
+
+At the start of a flood each verifier asks at once, so that it learns of a new
+key at once. Each later gap is longer by a random part, up to a half, so that
+the verifiers don't all ask again at one moment. The last two rows show the
+worst time for an outage: a fleet was started all at once, and its first
+refreshes are due.
 
 The table and keys.csv are written by
 
@@ -343,9 +347,8 @@ and the picture by
 
     go -C internal/bench run ./plot keys ../../docs/keys.csv ../../docs/keys.svg
 
-Random spreads differ from run to run: without the flag the test holds the
-table against a new run, with a quarter of tolerance for means and
-a half for peaks.
+Random spreads differ from run to run. Without the flag the test compares the
+table with a new run: a mean may differ by a quarter, a peak by a half.
 `
 
 func page(table []figures) []byte {

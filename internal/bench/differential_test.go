@@ -23,42 +23,42 @@ type kind struct {
 
 var kinds = []kind{
 	{"One spelling for every token", []string{"form_blank", "form_newline", "form_crlf", "form_tab", "form_folded", "form_spare_bits"},
-		"Line breaks and spare bits are skipped by base64 decoders, so that a token that was good in one spelling is good in many. RFC 7515, section 2, allows none of them. Here a token has one spelling, and whoever has it can't make others of it by changing blanks or bits that nobody reads. (Of an ECDSA signature there is always a second one that is as good: to deny a token, go by its `jti`.)"},
+		"Many base64 decoders skip line breaks and spare bits, so one good token can be written in many ways. RFC 7515, section 2, allows none of them. Here a token has one spelling: changing spaces or unused bits makes it invalid. (Every ECDSA signature has a second form that is also valid. To deny a token, use its `jti`.)"},
 	{"The compact form alone", []string{"form_json"},
-		"The JSON serialization can hold headers that no signature covers, and several signatures. RFC 7519, section 1, has JWTs in the compact form only."},
+		"The JSON serialization can have headers that no signature covers, and several signatures. RFC 7519, section 1, allows only the compact form for JWTs."},
 	{"Bounded work before the signature", []string{"form_", "header_depth"},
-		"Anybody can send a payload that costs a JSON decoder more than the signature check. Here brackets and commas are counted before any JSON is decoded; no token of Kubernetes comes near the limits."},
+		"Anybody can send a payload that takes a JSON decoder longer than the signature check. Here brackets and commas are counted before any JSON is decoded. No token of Kubernetes comes near the limits."},
 	{"A header that is read in one way", []string{"header_duplicate", "header_case", "header_invalid_utf8", "header_empty_name"},
-		"RFC 7515, section 4, wants unique, case-sensitive names. Where two readers can disagree about `alg` or `kid`, one of them checks something else than the other."},
+		"RFC 7515, section 4, requires names to be unique and case-sensitive. If two readers can disagree about `alg` or `kid`, they don't check the same thing."},
 	{"No other type of token", []string{"header_typ", "header_cty"},
-		"RFC 8725, section 3.11: an access token, a logout token or a security event of the same issuer is no service account's token. Kubernetes writes `JWT` or nothing."},
+		"RFC 8725, section 3.11: an access token, a logout token or a security event of the same issuer is not a service account's token. Kubernetes writes `JWT` or nothing."},
 	{"Every token names its key", []string{"header_kid"},
-		"Kubernetes names the key in every token. Without a `kid`, with an empty one or with one that no key has, trying all keys costs as many checks as there are keys, and lets whoever sends the token choose. Here that is only done for given keys and no `kid` at all, and for four at most."},
+		"Kubernetes names the key in every token. If the `kid` is missing, empty or unknown, a verifier could try all its keys. But that costs one check for each key, and the sender of the token decides when. Here keys are tried only if they are static and the token has no `kid` at all, and then at most four."},
 	{"A closed header", []string{"header_"},
-		"`alg`, `kid` and `typ` are all that Kubernetes writes, and all that it lets an external signer write. A member that asks for another key, another payload encoding, decompression or an extension is refused instead of ignored: the next one that somebody invents is refused too."},
+		"Kubernetes writes `alg`, `kid` and `typ`, and lets an external signer write nothing else. Any other member is refused, not ignored: it could ask for another key, another payload encoding, decompression or an extension. So members that somebody invents later are refused too."},
 	{"Keys for what they were published for", []string{"alg_"},
-		"RFC 7517, sections 4.2 to 4.5: a key with another `use`, without `verify` among its `key_ops`, or with another `alg` is not for these tokens, and two keys under one `kid` are no answer to which is meant."},
+		"RFC 7517, sections 4.2 to 4.5: a key with another `use`, without `verify` among its `key_ops`, or with another `alg` is not for these tokens. If two keys have one `kid`, nobody can tell which is meant."},
 	{"Lifetimes that a cache can bound", []string{"claim_lifetime", "claim_exp_year_9999", "claim_iat_zero", "k8s_extended", "k8s_warnafter"},
-		"Nobody looks up offline whether the pod is still there. A token that lives for a year, or that its holder should have replaced, is refused unless the configuration says otherwise. The peers have no rule for it; their callers have to write one."},
+		"An offline verifier can't look up whether the pod still exists. So a token that lives for a year, or that its holder should have replaced, is refused unless the configuration says otherwise. The other libraries have no rule for it. Their users have to write one."},
 	{"Policy", []string{"k8s_require_pod"},
-		"That a token has to be bound to a pod is this library's option. Callers of the peers have to check it."},
+		"This library has an option that requires tokens to be bound to a pod. Users of the other libraries have to check it themselves."},
 	{"One consistent identity", []string{"k8s_", "claim_sub", "claim_jti", "payload_nul_in_sub", "payload_lone_surrogate_sub"},
-		"The API server looks the service account, the pod and the node up; offline a contradiction would go unseen. `sub` has to be that of `kubernetes.io`, names have to be names that Kubernetes gives, and nothing may name a second identity. A JWT library does not know these claims: its callers have to check them."},
+		"The API server looks up the service account, the pod and the node. An offline verifier would not notice a contradiction. So `sub` has to agree with `kubernetes.io`, names have to be valid in Kubernetes, and nothing may name a second identity. A JWT library does not know these claims. Its users have to check them."},
 	{"Names as they are written", []string{"payload_shadow", "payload_case", "payload_long_s"},
-		"encoding/json takes `ISS`, and even `i\u017fs`, for `iss`, and the last one wins. Names are case-sensitive (RFC 7519, section 4, RFC 8259): `SUB` beside `sub` is a claim that nobody knows and changes nothing, and `ISS` alone is no `iss`."},
+		"encoding/json reads `ISS`, and even `i\u017fs`, as `iss`, and the last one wins. But names are case-sensitive (RFC 7519, section 4, RFC 8259): `SUB` beside `sub` is an unknown claim that changes nothing, and `ISS` alone is not `iss`."},
 	{"No name twice", []string{"payload_duplicate"},
-		"RFC 7519, section 4, lets a reader refuse doubled names or take the last. Only refusing is the same for every reader: others take the first, or merge two objects into an identity that neither has."},
+		"RFC 7519, section 4, lets a reader refuse duplicate names or use the last one. Only refusing is the same for every reader: some use the first, or merge two objects into an identity that neither has."},
 	{"Text that is UTF-8", []string{"payload_"},
-		"RFC 8725, section 3.7. Decoders replace what is not UTF-8, so that two different texts become one."},
+		"RFC 8725, section 3.7. Many decoders replace bytes that are not UTF-8, so two different strings become the same."},
 	{"Dates that are whole seconds", []string{
 		"claim_exp_1", "claim_exp_2", "claim_exp_exp", "claim_exp_frac", "claim_exp_milli", "claim_exp_string", "claim_exp_year", "claim_exp_minus", "claim_exp_neg",
 		"claim_nbf_1", "claim_nbf_2", "claim_nbf_exp", "claim_nbf_frac", "claim_nbf_milli", "claim_nbf_string", "claim_nbf_year", "claim_nbf_minus", "claim_nbf_neg",
 		"claim_iat_1", "claim_iat_2", "claim_iat_exp", "claim_iat_frac", "claim_iat_milli", "claim_iat_string", "claim_iat_year", "claim_iat_minus", "claim_iat_neg"},
-		"Kubernetes writes plain integers. Fractions, exponents, strings and numbers beyond the year 9999 are rounded, wrapped or truncated differently by every reader; a number that wraps is a token that never expires."},
-	{"Audiences that are texts", []string{"claim_aud"},
-		"A null among the audiences is no audience."},
+		"Kubernetes writes plain integers. Readers round, wrap or truncate fractions, exponents, strings and numbers beyond the year 9999 in different ways. If a number wraps, the token may never expire."},
+	{"Audiences that are strings", []string{"claim_aud"},
+		"A null in the list of audiences is not an audience."},
 	{"Times that are judged to the second", []string{"claim_"},
-		"RFC 7519, section 4.1.4: not on or after `exp`, which has to be there. `iat` has to be there too, since the lifetime is counted from it, and neither it nor `nbf` may be ahead by more than the leeway that is configured."},
+		"RFC 7519, section 4.1.4: a token is refused at `exp` and after it, and `exp` has to be there. `iat` has to be there too, since the lifetime is counted from it. Neither `iat` nor `nbf` may lie more than the configured leeway in the future."},
 }
 
 func kindOf(name string) int {
@@ -215,15 +215,15 @@ func render(all []vector, rows [][]row) string {
 
 const introduction = `# Where this library and its peers differ
 
-Each of the %d tokens of the attack corpus ([testdata/vectors](../testdata/vectors))
-was given to this library and to three others: %d are refused here, and %d
-accepted. This page lists every one about which another library says something
-else, and why. A test keeps it up to date (TestDifferential in internal/bench).
+This library and three others judged each of the %d tokens of the attack corpus
+([testdata/vectors](../testdata/vectors)). This library refuses %d and accepts %d.
+The page lists every token about which another library disagrees, and why. A
+test keeps it up to date (TestDifferential in internal/bench).
 
-The others are general libraries for JWTs and OpenID Connect, and good at that:
-much of what is listed is allowed by the RFCs, or nothing that they could know.
-A service that verifies Kubernetes tokens with them has to add it. They are
-configured as their documentation says for strict use:
+The others are general libraries for JWTs and OpenID Connect, and good ones. The
+RFCs allow much of what is listed, and some of it only a Kubernetes library can
+know. A service that verifies Kubernetes tokens with one of them has to add these
+checks. They are configured as their documentation says for strict use:
 
 - go-jose v4: jwt.ParseSigned with the four algorithms, the key by kid from a
   JSONWebKeySet, ValidateWithLeeway with issuer, audience, time and leeway.
@@ -231,9 +231,8 @@ configured as their documentation says for strict use:
   WithExpirationRequired, WithIssuedAt, WithLeeway, WithStrictDecoding, and the
   key by kid.
 - go-oidc v3: RemoteKeySet (StaticKeySet for given keys), ClientID,
-  SupportedSigningAlgs, Now; it has no leeway for exp, and one of five minutes
-  for nbf.
+  SupportedSigningAlgs, Now. It has no leeway for exp, and five minutes for nbf.
 
-With each of them the Kubernetes claims are decoded into a struct, as a caller
-has to. An empty field means: the same verdict as here.
+With each of them the Kubernetes claims are decoded into a struct, as a user has
+to do. An empty field means the same verdict as here.
 `
