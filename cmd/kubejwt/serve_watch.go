@@ -21,8 +21,10 @@ type watchFlags struct {
 }
 
 func (w *watchFlags) define(flags *flag.FlagSet) {
-	flags.BoolVar(&w.on, "watch", false, "refuse tokens of deleted pods and service accounts, which needs a Role: see examples/kubernetes")
-	flags.StringVar(&w.whenStale, "when-stale", "", "what to do while the -watch can't tell: `accept` as without it, or refuse with 503")
+	flags.BoolVar(&w.on, "watch", false,
+		"refuse tokens of deleted pods and service accounts, which needs a Role: see examples/kubernetes")
+	flags.StringVar(&w.whenStale, "when-stale", "",
+		"what to do while the -watch can't tell: `accept` as without it, or refuse with 503")
 	flags.StringVar(&w.apiServer, "watch-api-server", "", "`URL` of the API server to watch, without -in-cluster")
 }
 
@@ -38,7 +40,8 @@ func (w *watchFlags) options(inCluster bool, keys kubejwt.RemoteKeys) (*watchOpt
 	}
 	stale, ok := parseStale(w.whenStale)
 	if !ok {
-		return nil, usagef("-when-stale %s: want accept or refuse: what to do while the watch can't tell", quoted(w.whenStale))
+		return nil, usagef("-when-stale %s: want accept or refuse: what to do while the watch can't tell",
+			quoted(w.whenStale))
 	}
 	return &watchOptions{stale, w.apiServer, keys.CAFile, keys.BearerTokenFile, inCluster}, nil
 }
