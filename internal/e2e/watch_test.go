@@ -305,6 +305,7 @@ func TestWatchLatency(t *testing.T) {
 			warm = append(warm, time.Since(start))
 		}
 	}
+	t.Logf("%+v", w.watcher.Stats())
 	rows := [][]string{{"kind", "milliseconds"}}
 	for _, kind := range []struct {
 		name string
