@@ -58,6 +58,9 @@ func TestHandler(t *testing.T) {
 			if w.Code != tt.status || w.Header().Get("WWW-Authenticate") != tt.challenge {
 				t.Errorf("status %d, challenge %q: want %d, %q", w.Code, w.Header().Get("WWW-Authenticate"), tt.status, tt.challenge)
 			}
+			if answered := strings.Contains(w.Body.String(), fmt.Sprint(false)); tt.status != 200 && answered {
+				t.Error("the handler behind was asked")
+			}
 			if tt.body != "" && w.Body.String() != tt.body {
 				t.Errorf("body %q: want %q", w.Body, tt.body)
 			}
