@@ -133,6 +133,9 @@ func TestJoinReady(t *testing.T) {
 		if err := joined.Ready(t.Context()); !errors.Is(err, kubejwt.ErrKeysUnavailable) || time.Since(start) > 10*time.Second {
 			t.Errorf("%v after %v: want ErrKeysUnavailable within ten seconds", err, time.Since(start))
 		}
+		if n := clusters[2].Fetches(); n != 1 {
+			t.Errorf("the last member was asked %d times, want once", n)
+		}
 		if err := members[2].Ready(t.Context()); err != nil || clusters[2].Fetches() != 1 {
 			t.Errorf("the last member: %v, %d fetches: want it ready already", err, clusters[2].Fetches())
 		}
