@@ -13,6 +13,7 @@ import (
 
 	"github.com/kubejwt/kubejwt/internal/accounts"
 	"github.com/kubejwt/kubejwt/internal/origin"
+	"github.com/kubejwt/kubejwt/internal/safelog"
 	"github.com/kubejwt/kubejwt/internal/tokencache"
 )
 
@@ -65,7 +66,9 @@ type Config struct {
 	// Logger gets, at Warn, failed fetches, files that can't be read, keys
 	// that can't be used, and an audience that is an issuer; at Info, changes of
 	// keys and issuer, and recoveries; at Debug, each fetch and each token that is
-	// not accepted. Nil means slog.Default() at the time of New.
+	// not accepted. A log that hangs delays nobody by more than 25 ms a line;
+	// 256 lines wait for it, and others are dropped. A panic in it ends the line.
+	// Nil means slog.Default() at the time of New.
 	Logger *slog.Logger
 	// Now is the clock for the times in tokens. Nil means time.Now. The age of
 	// keys is measured by the real clock.
@@ -173,11 +176,15 @@ func (config Config) prepare() (*cluster, allowedAccounts, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	c := &cluster{config: config, tokens: tokencache.New[*cachedToken](config.CacheSize)}
+	c := &cluster{
+		config: config,
+		tokens: tokencache.New[*cachedToken](config.CacheSize),
+		logger: safelog.New(config.Logger),
+	}
 	for _, issuer := range append([]string{config.Issuer}, config.FormerIssuers...) {
 		if issuer != "" {
 			c.issuers = append(c.issuers, issuer)
-			c.warnOfAudience(config.Logger, issuer)
+			c.warnOfAudience(c.logger, issuer)
 		}
 	}
 	return c, allowed, nil

@@ -159,7 +159,7 @@ func TestAudienceThatIsAnIssuer(t *testing.T) {
 		config.FormerIssuers = []string{"https://former.example"}
 		config.Audiences = []string{audience}
 		config.Logger = slog.New(slog.NewTextHandler(&log, nil))
-		mustNew(t, config)
+		synctest.Test(t, func(t *testing.T) { mustNew(t, config) })
 		if got := strings.Contains(log.String(), "level=WARN"); got != want {
 			t.Errorf("audience %s: a warning %t: want %t", audience, got, want)
 		}

@@ -73,8 +73,9 @@
 //
 // A constructor does no network I/O and starts nothing, and there is nothing to
 // close: a goroutine lives for one fetch, ten seconds at most (longer only in a
-// RemoteKeys.Transport that ignores its context). Keys are fetched
-// at the first use, by one request however many callers wait. Then:
+// RemoteKeys.Transport that ignores its context), for one look at a file, or for
+// one line of the log. Keys are fetched at the first use, by one request however
+// many callers wait. Then:
 //
 //   - A set serves for as long as its max-age says, from 5 minutes to an hour
 //     (15 minutes if it does not say). It is refreshed in the background after

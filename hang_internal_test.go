@@ -1,6 +1,7 @@
 package kubejwt
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -236,5 +237,57 @@ func TestRootsOnADiskThatHangs(t *testing.T) {
 		}
 		s.mustKnow("old")
 		close(release)
+	})
+}
+
+// A log that hangs for ever holds up nobody whose token is not accepted either,
+// nor New.
+func TestRefusalsWithALogThatHangs(t *testing.T) {
+	folder := t.TempDir()
+	tell(t, func(t *testing.T, s *story) {
+		log := hangingLog{slog.DiscardHandler, make(chan struct{})}
+		defer close(log.release)
+		path := filepath.Join(folder, "sa.jwks")
+		odd := bytes.Replace(s.jwks("old"), []byte(`[`), []byte(`[{"kty":"unheard-of","kid":"odd"},`), 1)
+		if err := os.WriteFile(path, odd, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		v, err := New(Config{
+			Issuer: storyIssuer, Audiences: []string{"data-store", storyIssuer}, ServiceAccounts: []string{"evil/*"},
+			Keys: KeyFile(path), Logger: slog.New(log),
+		})
+		if err != nil || time.Since(began) > own {
+			t.Fatalf("New: %v after %v", err, time.Since(began))
+		}
+		s.verifier = v
+		s.publish("new")
+		for _, kid := range []string{"old", "new"} { // not allowed, and unknown
+			for range 300 { // more than wait for the log
+				began := time.Now()
+				if _, err := v.Verify(t.Context(), s.mint(kid)); err == nil || time.Since(began) > own {
+					t.Fatalf("%s: %v after %v", kid, err, time.Since(began))
+				}
+			}
+		}
+	})
+}
+
+// A log that panics costs the line, not the answer.
+func TestRefusalWithALogThatPanics(t *testing.T) {
+	tell(t, func(t *testing.T, s *story) {
+		c := s.verifier.members[0].cluster
+		config := c.config
+		config.ServiceAccounts, config.Logger = []string{"*"}, slog.New(panickingLog{slog.DiscardHandler})
+		prepared, allowed, err := config.prepare()
+		if err != nil {
+			t.Fatal(err)
+		}
+		prepared.keys = s.cache
+		s.verifier = newVerifier(prepared, allowed)
+		s.mustKnow("old")
+		s.publish("new")
+		s.published = s.published[:1]
+		s.mustNotKnow("new")
 	})
 }

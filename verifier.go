@@ -45,6 +45,7 @@ type cluster struct {
 	tokens       *tokencache.Cache[*cachedToken]
 	lastHeader   atomic.Pointer[signedHeader]
 	counters     counters
+	logger       *slog.Logger // of lines that a caller waits for
 }
 
 // Verify checks token, a compact JWT without a scheme in front, and returns the
@@ -471,7 +472,7 @@ func (c *cluster) record(ctx context.Context, err error) {
 	default:
 		return // no token
 	}
-	c.config.Logger.LogAttrs(ctx, slog.LevelDebug, "kubejwt: not accepted",
+	c.logger.LogAttrs(ctx, slog.LevelDebug, "kubejwt: not accepted",
 		slog.String("reason", reason), slog.String("subject", subject), slog.Any("error", err))
 }
 

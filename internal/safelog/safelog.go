@@ -1,20 +1,27 @@
-// Package safelog keeps a log that hangs or panics from harming the goroutines
-// that write to it in the background.
+// Package safelog keeps a log that hangs or panics from harming those who write
+// to it.
 package safelog
 
 import (
 	"context"
 	"log/slog"
 	"sync/atomic"
+	"time"
 )
 
-// maxWaiting is how many lines may wait for a log at once. Those that come while
-// so many wait are dropped, so that a log that hangs for ever holds a bounded
-// number of goroutines.
-const maxWaiting = 16
+const (
+	// Patience is how long a line is waited for. A log that takes longer goes on
+	// in a goroutine of its own.
+	Patience = 25 * time.Millisecond
 
-// New returns a Logger that writes to logger. A panic in logger ends the line,
-// and not the goroutine.
+	// maxWaiting is how many lines may wait for a log at once. Those that come
+	// while so many wait are dropped, so that a log that hangs for ever holds a
+	// bounded number of goroutines.
+	maxWaiting = 256
+)
+
+// New returns a Logger that writes to logger, and holds nobody up for longer than
+// Patience a line. A panic in logger ends the line, and not the goroutine.
 func New(logger *slog.Logger) *slog.Logger {
 	if _, ok := logger.Handler().(*handler); ok {
 		return logger
@@ -27,19 +34,37 @@ type handler struct {
 	waiting *atomic.Int32 // lines that next has not returned from
 }
 
-// Enabled leaves the question to Handle, since it may hang or panic as well.
-func (h *handler) Enabled(context.Context, slog.Level) bool { return true }
-
-func (h *handler) Handle(ctx context.Context, line slog.Record) error {
-	defer h.waiting.Add(-1)
-	if h.waiting.Add(1) > maxWaiting {
-		return nil
+// Enabled asks next, so that a line that nobody wants costs little. While a line
+// waits, next may hang here too, and the question is left to Handle.
+func (h *handler) Enabled(ctx context.Context, level slog.Level) (enabled bool) {
+	if h.waiting.Load() > 0 {
+		return true
 	}
 	defer func() { _ = recover() }()
-	if !h.next.Enabled(ctx, line.Level) {
+	return h.next.Enabled(ctx, level)
+}
+
+func (h *handler) Handle(ctx context.Context, line slog.Record) error {
+	if h.waiting.Add(1) > maxWaiting {
+		h.waiting.Add(-1)
 		return nil
 	}
-	return h.next.Handle(ctx, line)
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		defer h.waiting.Add(-1)
+		defer func() { _ = recover() }()
+		if h.next.Enabled(ctx, line.Level) {
+			_ = h.next.Handle(ctx, line)
+		}
+	}()
+	patience := time.NewTimer(Patience)
+	defer patience.Stop()
+	select {
+	case <-written:
+	case <-patience.C:
+	}
+	return nil
 }
 
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {

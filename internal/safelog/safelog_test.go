@@ -6,21 +6,25 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 func TestLinesPass(t *testing.T) {
-	var log bytes.Buffer
-	logger := New(slog.New(slog.NewTextHandler(&log, nil)))
-	logger.Debug("a line that is not enabled")
-	logger.With("a", 1).WithGroup("g").Info("a line", "b", 2)
-	if got := log.String(); !strings.HasSuffix(got, "level=INFO msg=\"a line\" a=1 g.b=2\n") || strings.Count(got, "\n") != 1 {
-		t.Errorf("the log:\n%s", got)
-	}
-	if New(logger) != logger {
-		t.Error("a safe log is wrapped once more")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		logger := New(slog.New(slog.NewTextHandler(&log, nil)))
+		logger.Debug("a line that is not enabled")
+		logger.With("a", 1).WithGroup("g").Info("a line", "b", 2)
+		if got := log.String(); !strings.HasSuffix(got, "level=INFO msg=\"a line\" a=1 g.b=2\n") || strings.Count(got, "\n") != 1 {
+			t.Errorf("the log:\n%s", got)
+		}
+		if New(logger) != logger {
+			t.Error("a safe log is wrapped once more")
+		}
+	})
 }
 
 // handlerFunc is a Handler for one test.
@@ -83,5 +87,63 @@ func TestHangingLog(t *testing.T) {
 		if written != maxWaiting+1 {
 			t.Errorf("%d lines are written, want %d", written, maxWaiting+1)
 		}
+	})
+}
+
+// A slow log gets its line whole, and whoever wrote it goes on.
+func TestSlowLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, tt := range []struct{ takes, want time.Duration }{
+			{0, 0},
+			{Patience - 1, Patience - 1},
+			{Patience + 1, Patience},
+			{time.Hour, Patience},
+		} {
+			written := false
+			logger := New(slog.New(handlerFunc{
+				enabled: func() bool { return true },
+				handle: func() {
+					time.Sleep(tt.takes)
+					written = true
+				},
+			}))
+			began := time.Now()
+			logger.Info("a line")
+			if got := time.Since(began); got != tt.want {
+				t.Errorf("a log that takes %v: %v, want %v", tt.takes, got, tt.want)
+			}
+			time.Sleep(tt.takes)
+			synctest.Wait()
+			if !written {
+				t.Errorf("a log that takes %v: the line is lost", tt.takes)
+			}
+		}
+	})
+}
+
+// A log whose Enabled waits for the line that hangs is not asked by a caller.
+func TestHangingEnabled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hangs atomic.Bool
+		release := make(chan bool)
+		logger := New(slog.New(handlerFunc{
+			enabled: func() bool {
+				if hangs.Load() {
+					<-release
+				}
+				return true
+			},
+			handle: func() {
+				hangs.Store(true)
+				<-release
+			},
+		}))
+		logger.Info("a line that hangs")
+		began := time.Now()
+		logger.Info("another line")
+		if got := time.Since(began); got != Patience {
+			t.Errorf("after %v, want %v", got, Patience)
+		}
+		close(release)
 	})
 }
