@@ -42,6 +42,7 @@ import (
 	"github.com/kubejwt/kubejwt"
 	"github.com/kubejwt/kubejwt/internal/accounts"
 	"github.com/kubejwt/kubejwt/internal/quote"
+	"github.com/kubejwt/kubejwt/internal/safelog"
 )
 
 const (
@@ -165,7 +166,7 @@ func newWatcher(options Options, newAPIServer func(*Options) (apiServer, error))
 		options:  options,
 		accounts: list.Entries(),
 		scopes:   make(map[accounts.Account]scope),
-		logger:   options.Logger,
+		logger:   safelog.New(options.Logger),
 	}
 	if w.apiServer, err = newAPIServer(&options); err != nil {
 		return nil, err

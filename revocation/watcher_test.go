@@ -199,6 +199,50 @@ func TestWarningsAreBounded(t *testing.T) {
 	})
 }
 
+// hangingLog is a Logger that blocks until it is released.
+type hangingLog struct {
+	slog.Handler
+	release chan bool
+}
+
+func (h hangingLog) Enabled(context.Context, slog.Level) bool  { return true }
+func (h hangingLog) Handle(context.Context, slog.Record) error { <-h.release; return nil }
+
+// A log that hangs holds up neither callers nor streams.
+func TestLogThatHangs(t *testing.T) {
+	var broken atomic.Bool
+	c := kubejwttest.NewCluster(t)
+	inner := c.Transport()
+	transport := roundTrip(func(r *http.Request) (*http.Response, error) {
+		if broken.Load() {
+			return nil, errors.New("broken")
+		}
+		return inner.RoundTrip(r)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		log := hangingLog{slog.DiscardHandler, make(chan bool)}
+		defer close(log.release)
+		s := newService(t, c, revocation.Options{Logger: slog.New(log), Transport: transport})
+		defer s.run()()
+		outside := ofPod("a")
+		outside.Namespace = "prod"
+		other, leaving := s.Mint(outside), s.Mint(ofPod("leaving"))
+		synctest.Wait()
+		began := time.Now()
+		s.expect("another namespace", other, undecided)
+		if took := time.Since(began); took > 100*time.Millisecond {
+			t.Errorf("a caller waits for %v", took)
+		}
+		broken.Store(true)
+		s.CutWatches()
+		time.Sleep(time.Second)
+		s.DeletePod("shop", "leaving")
+		broken.Store(false)
+		time.Sleep(time.Minute)
+		s.expect("a pod that was deleted while the log hung", leaving, revoked)
+	})
+}
+
 // 401, 403 and 404 say that somebody forgot something. In either mode no token
 // passes then, and the log has the role to apply.
 func TestDenied(t *testing.T) {
