@@ -1,6 +1,7 @@
 package kubejwt
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -87,6 +88,14 @@ func (t *Transport) CloseIdleConnections() {
 	}
 }
 
+// token waits for the disk under a TokenFile no longer than ctx.
+func (t *Transport) token(ctx context.Context) (*oauth2.Token, error) {
+	if file, ok := t.Source.(*tokenfile.Source); ok {
+		return file.TokenWithin(ctx)
+	}
+	return t.Source.Token()
+}
+
 // authorize returns a copy of request with the token, or request itself if a
 // redirect led elsewhere.
 func (t *Transport) authorize(request *http.Request) (*http.Request, error) {
@@ -114,7 +123,7 @@ func (t *Transport) authorize(request *http.Request) (*http.Request, error) {
 			return nil, errors.New("the request has an Authorization header already")
 		}
 	}
-	token, err := t.Source.Token()
+	token, err := t.token(request.Context())
 	if err != nil {
 		return nil, err
 	}

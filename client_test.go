@@ -1,6 +1,7 @@
 package kubejwt_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -230,6 +231,29 @@ func TestTransportForgets(t *testing.T) {
 		if err == nil && tt.status != http.StatusFound && len(sent) != 1 {
 			t.Errorf("%s: sent %d times", tt.name, len(sent))
 		}
+	}
+}
+
+// A request's context ends its wait for the disk under a TokenFile.
+func TestTransportHasItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	missing, ended := filepath.Join(t.TempDir(), "token"), 0
+	for range 100 { // the disk may be faster now and then
+		transport := &kubejwt.Transport{Source: kubejwt.TokenFile(missing), Origin: "https://a.example"}
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://a.example/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = transport.RoundTrip(request)
+		if errors.Is(err, context.Canceled) {
+			ended++
+		} else if !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("no file, and a context that has ended: %v", err)
+		}
+	}
+	if ended == 0 {
+		t.Error("no request was ended by its context")
 	}
 }
 

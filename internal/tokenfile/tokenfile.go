@@ -25,8 +25,8 @@ const (
 	// a fifth of its life is left, two minutes at the least.
 	interval = time.Minute
 
-	// wait is how long Token, which has no context, waits for a disk that hangs
-	// while there is no token to go on with.
+	// wait is how long a disk that hangs is waited for while there is no token to
+	// go on with.
 	wait = 10 * time.Second
 
 	maxDate = 253402300799 // the end of the year 9999
@@ -62,8 +62,11 @@ func (m mountedToken) expired() bool {
 
 // Token returns the token of the file, which is read again after a minute. Its
 // Expiry is a minute ahead at most.
-func (s *Source) Token() (*oauth2.Token, error) {
-	token, err := s.current()
+func (s *Source) Token() (*oauth2.Token, error) { return s.TokenWithin(context.Background()) }
+
+// TokenWithin is Token for a caller whose context ends the wait for the disk.
+func (s *Source) TokenWithin(ctx context.Context) (*oauth2.Token, error) {
+	token, err := s.current(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("kubejwt: TokenFile: %w", err)
 	}
@@ -74,11 +77,11 @@ func (s *Source) Token() (*oauth2.Token, error) {
 	return &oauth2.Token{AccessToken: token.bearer, TokenType: "Bearer", Expiry: expiry}, nil
 }
 
-func (s *Source) current() (mountedToken, error) {
+func (s *Source) current(ctx context.Context) (mountedToken, error) {
 	if s.path == "" {
 		return mountedToken{}, errors.New("no path")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	file := s.file.Load()
 	content, err := file.Get(ctx)

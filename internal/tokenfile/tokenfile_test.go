@@ -1,11 +1,49 @@
 package tokenfile
 
 import (
+	"context"
 	"encoding/base64"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/kubejwt/kubejwt/internal/reread"
 )
+
+// A disk that hangs is waited for until the context ends, and for ten seconds
+// without one.
+func TestDiskThatHangs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(path, []byte("abc"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		source, release := New(path), make(chan bool)
+		source.file.Store(reread.New(path, 100, interval, func(data []byte) (mountedToken, error) {
+			<-release
+			return parse(data)
+		}, slog.New(slog.DiscardHandler)))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		if _, err := source.TokenWithin(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Second {
+			t.Errorf("with a second: %v after %v", err, time.Since(began))
+		}
+		began = time.Now()
+		if _, err := source.Token(); err == nil || time.Since(began) != wait {
+			t.Errorf("without a context: %v after %v, want an error after %v", err, time.Since(began), wait)
+		}
+		close(release)
+		if token, err := source.TokenWithin(t.Context()); err != nil || token.AccessToken != "abc" {
+			t.Errorf("when the disk answers: %v", err)
+		}
+	})
+}
 
 func TestParse(t *testing.T) {
 	jwt := func(payload string) string {
