@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/kubejwt/kubejwt/internal/keypolicy"
@@ -146,10 +147,20 @@ func (f *snapshotFile) encode(state *cacheState) ([]byte, error) {
 	return json.Marshal(s)
 }
 
+const (
+	tempPrefix = ".kubejwt-snapshot-"
+
+	// leftoverAge is when a temporary file is nobody's any more: whoever writes a
+	// snapshot for that long has a disk that hangs.
+	leftoverAge = time.Hour
+)
+
 // replaceFile writes data to path in one step, so that a reader finds the old
 // content or the new.
 func replaceFile(path string, data []byte) error {
-	temp, err := os.CreateTemp(filepath.Dir(path), ".kubejwt-snapshot-*") // 0600
+	folder := filepath.Dir(path)
+	removeLeftovers(folder)
+	temp, err := os.CreateTemp(folder, tempPrefix+"*") // 0600
 	if err != nil {
 		return err
 	}
@@ -159,4 +170,18 @@ func replaceFile(path string, data []byte) error {
 		return err
 	}
 	return os.Rename(temp.Name(), path)
+}
+
+// removeLeftovers removes what processes that were killed while they wrote have
+// left. What it can't remove stays: the next snapshot is worth more.
+func removeLeftovers(folder string) {
+	entries, _ := os.ReadDir(folder)
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), tempPrefix) {
+			continue
+		}
+		if info, err := entry.Info(); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > leftoverAge {
+			os.Remove(filepath.Join(folder, entry.Name()))
+		}
+	}
 }

@@ -443,3 +443,32 @@ func TestSnapshotThatCannotBeWritten(t *testing.T) {
 		}
 	})
 }
+
+// What a process left that was killed while it wrote is gone after an hour, and
+// what another one writes at this moment stays.
+func TestSnapshotLeftovers(t *testing.T) {
+	folder := t.TempDir()
+	tell(t, func(t *testing.T, s *story) {
+		s.keepsSnapshot(folder)
+		for name, age := range map[string]time.Duration{
+			".kubejwt-snapshot-1": time.Hour + time.Second,
+			".kubejwt-snapshot-2": time.Minute,
+			"kubejwt-snapshot-3":  48 * time.Hour,
+		} {
+			path, at := filepath.Join(folder, name), time.Now().Add(-age)
+			if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chtimes(path, at, at)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.mustKnow("old")
+		s.settle()
+		entries, err := os.ReadDir(folder)
+		var names []string
+		for _, entry := range entries {
+			names = append(names, entry.Name())
+		}
+		if want := []string{".kubejwt-snapshot-2", "keys.snapshot", "kubejwt-snapshot-3"}; err != nil || !slices.Equal(names, want) {
+			t.Errorf("%q, %v: want %q", names, err, want)
+		}
+	})
+}
