@@ -92,9 +92,9 @@ func (r *remote) document(ctx context.Context, cause fetchCause) (keysURL origin
 }
 
 // lastDocument returns the URL that the last document named, if that will do.
-// Outside a pod the document decides where the keys are: it is read with each
-// fetch, so that keys withdrawn by a new jwks_uri are gone as soon as others. In
-// a pod the API server has the keys at its own path: a plain refresh reads the
+// Where the document decides where the keys are, it is read with each fetch, so
+// that keys withdrawn by a new jwks_uri are gone as soon as others. In a pod the
+// API server has the keys at its own path: a plain refresh from there reads the
 // document every few hours.
 func (r *remote) lastDocument(cause fetchCause) (named origin.URL, ok bool) {
 	if !r.inPod || cause != causeRefresh {
@@ -102,7 +102,8 @@ func (r *remote) lastDocument(cause fetchCause) (named origin.URL, ok bool) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.namedURL, time.Now().Before(r.documentDue)
+	fixed := !r.jwksURL.IsZero() || r.namedURL.IsAt(jwksPath)
+	return r.namedURL, fixed && time.Now().Before(r.documentDue)
 }
 
 func (r *remote) parseDocument(body []byte) (keysURL origin.URL, issuer string, err error) {

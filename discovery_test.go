@@ -2,6 +2,7 @@ package kubejwt_test
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto/tls"
@@ -223,6 +224,15 @@ func asIssuer(cluster *kubejwttest.Cluster) roundTrip {
 // An issuer that moves its keys may leave the old set where it was: a key that is
 // withdrawn there and then is gone within the hour that doc.go promises.
 func TestMovedKeys(t *testing.T) {
+	t.Setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+	t.Setenv("KUBERNETES_SERVICE_PORT", "443")
+	t.Run("outside a pod", func(t *testing.T) { testMovedKeys(t, kubejwt.New, "") })
+	// In front of the API server somebody may serve keys at another path than its own.
+	t.Run("in a pod", func(t *testing.T) { testMovedKeys(t, kubejwt.InCluster, "https://10.96.0.1:443") })
+}
+
+// testMovedKeys moves the keys on this origin; "" is the issuer's.
+func testMovedKeys(t *testing.T, build func(kubejwt.Config) (*kubejwt.Verifier, error), origin string) {
 	cluster := kubejwttest.NewCluster(t)
 	synctest.Test(t, func(t *testing.T) {
 		old := cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}, Lifetime: 20 * time.Hour})
@@ -241,22 +251,26 @@ func TestMovedKeys(t *testing.T) {
 		withdrawn := (&keyServer{cluster: cluster}).key(t)["kid"].(string)
 		cluster.RotateKey("ES256") // both are published
 		oldKeys, issuer := answer(keysPath), cluster.Config("x").Issuer
+		at := cmp.Or(origin, issuer)
 		moved := false
 		config := cluster.Config("data-store")
 		config.Keys = kubejwt.RemoteKeys{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 			body := oldKeys
 			switch {
 			case r.URL.Path == documentPath && moved:
-				body = fmt.Appendf(nil, `{"issuer":%q,"jwks_uri":"%s/moved"}`, issuer, issuer)
+				body = fmt.Appendf(nil, `{"issuer":%q,"jwks_uri":"%s/moved"}`, issuer, at)
 			case r.URL.Path == documentPath:
-				body = fmt.Appendf(nil, `{"issuer":%q,"jwks_uri":"%s/old"}`, issuer, issuer)
+				body = fmt.Appendf(nil, `{"issuer":%q,"jwks_uri":"%s/old"}`, issuer, at)
 			case r.URL.Path == "/moved":
 				body = answer(keysPath)
 			}
 			header := http.Header{"Cache-Control": {"max-age=3600"}}
 			return &http.Response{StatusCode: http.StatusOK, Header: header, Body: io.NopCloser(bytes.NewReader(body))}, nil
 		})}
-		v := mustNew(t, config)
+		v, err := build(config)
+		if err != nil {
+			t.Fatal(err)
+		}
 		mustVerify(t, v, old)
 		moved = true
 		cluster.DropKey(withdrawn)

@@ -99,9 +99,9 @@
 //     tokens remembered for it. An answer without one usable key is a failed
 //     fetch, and the last good set stays. A single odd key is dropped and logged.
 //   - The discovery document that says where the keys are is read with each
-//     fetch. In a pod, where the API server's own path has the keys, it is read
-//     with the first fetch, for an unknown kid, after a failure, and otherwise
-//     every 5 to 7 hours.
+//     fetch. In a pod, if the keys come from the API server's own
+//     /openid/v1/jwks, it is read with the first fetch, for an unknown kid, after
+//     a failure, and otherwise every 5 to 7 hours.
 //   - One redirect is followed, if it stays on the origin and no bearer token was
 //     sent. URLs are https, or http to a literal loopback
 //     address that was configured. The bearer token goes to the configured origin

@@ -145,6 +145,21 @@ func TestURL(t *testing.T) {
 	if got := at.url.String(); got != "https://a.example:8443/two%20words?watch=true" || at.Origin() != u.Origin() {
 		t.Errorf("%s on %s", got, at.Origin())
 	}
+	for text, want := range map[string]bool{
+		"https://a.example/keys":    true,
+		"https://a.example/keys?":   true,
+		"https://a.example/keys?a":  false,
+		"https://a.example/keys/":   false,
+		"https://a.example/%6Beys":  false,
+		"https://a.example/a//keys": false,
+	} {
+		if got := mustParse(t, text).IsAt("/keys"); got != want {
+			t.Errorf("%s: IsAt = %t, want %t", text, got, want)
+		}
+	}
+	if (URL{}).IsAt("") {
+		t.Error("the zero URL has a path")
+	}
 	if !(URL{}).IsZero() || u.IsZero() || (URL{}).String() != "" {
 		t.Error("the zero URL is not told from others")
 	}

@@ -106,6 +106,11 @@ func (u URL) Origin() Origin { return u.origin }
 // IsZero reports whether u is no URL.
 func (u URL) IsZero() bool { return u.url == nil }
 
+// IsAt reports whether u is the URL of this path on its origin, without a query.
+func (u URL) IsAt(path string) bool {
+	return u.url != nil && u.url.EscapedPath() == path && u.url.RawQuery == ""
+}
+
 // At returns the URL of another path and query on the same origin. The query may
 // be nil.
 func (u URL) At(path string, query url.Values) URL {
