@@ -302,6 +302,30 @@ func TestKeyFile(t *testing.T) {
 	})
 }
 
+// A file that ends within the text between two keys is half-written: the later key
+// would be lost. ParsePublicKeys takes such text, since nobody replaces it.
+func TestHalfWrittenKeyFile(t *testing.T) {
+	k := newOwnKit(t)
+	first := string(k.PublicKeysPEM())
+	k.RotateKey("ES256")
+	const text = "# the new key\nsubject=second\n"
+	whole := first + text + string(k.PublicKeysPEM())[len(first):]
+	path := filepath.Join(t.TempDir(), "sa.pub")
+	config := k.config
+	config.Keys = kubejwt.KeyFile(path)
+	for length := len(first); length < len(first)+len(text)+len("-----BEGIN PUBLIC KEY-----\n"); length++ {
+		writeFile(t, path, []byte(whole[:length]))
+		_, err := kubejwt.New(config)
+		atLineBreak := whole[length-1] == '\n' && length <= len(first)+len(text)
+		if (err == nil) != atLineBreak || err != nil && !strings.Contains(err.Error(), "half-written") {
+			t.Errorf("cut off after %q: %v", whole[length-8:length], err)
+		}
+	}
+	if keys, err := kubejwt.ParsePublicKeys([]byte(first + "text")); err != nil || len(keys) != 1 {
+		t.Errorf("ParsePublicKeys: %d keys, %v", len(keys), err)
+	}
+}
+
 // An odd key in a JWKS file is dropped and logged, at the start and when the file
 // gains it later. A secret, and an odd block of PEM, are not taken.
 func TestKeyFileWithOddKeys(t *testing.T) {

@@ -201,7 +201,7 @@ func (c *client) readRoots() error {
 
 // parseBundle reads a bundle of CAs, and says which of them can't be used.
 func parseBundle(data []byte) (roots *x509.CertPool, odd []string, err error) {
-	blocks, err := pemfile.Blocks(bytes.TrimPrefix(data, []byte("\ufeff")))
+	blocks, err := pemfile.FileBlocks(bytes.TrimPrefix(data, []byte("\ufeff")))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -15,14 +15,16 @@ import (
 
 // Parse reads keys whose caller sees the error at once, in PEM or as a JWKS: an
 // odd key is an error.
-func Parse(data []byte) (*Set, error) { return parse(data, parseJWKS) }
+func Parse(data []byte) (*Set, error) { return parse(data, pemfile.Blocks, parseJWKS) }
 
 // ParseFile reads the keys of a file that somebody may replace while it is in
 // use, in PEM or as a JWKS. An odd key in a JWKS is dropped, if a usable one is
 // left. A secret is an error, and so is every odd block of PEM.
-func ParseFile(data []byte) (*Set, error) { return parse(data, parseJWKSFile) }
+func ParseFile(data []byte) (*Set, error) { return parse(data, pemfile.FileBlocks, parseJWKSFile) }
 
-func parse(data []byte, parseJSON func([]byte) (*Set, error)) (*Set, error) {
+func parse(
+	data []byte, decode func([]byte) ([]*pem.Block, error), parseJSON func([]byte) (*Set, error),
+) (*Set, error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("more than %d bytes", MaxSize)
 	}
@@ -33,15 +35,15 @@ func parse(data []byte, parseJSON func([]byte) (*Set, error)) (*Set, error) {
 	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
 		return parseJSON(data)
 	}
-	keys, err := parsePEM(data)
+	keys, err := parsePEM(decode(data))
 	if err != nil {
 		return nil, err
 	}
 	return New(keys...)
 }
 
-func parsePEM(data []byte) ([]*Key, error) {
-	blocks, errBlocks := pemfile.Blocks(data)
+// parsePEM takes what a decoder of PEM returns.
+func parsePEM(blocks []*pem.Block, errBlocks error) ([]*Key, error) {
 	if len(blocks) > MaxKeys {
 		return nil, fmt.Errorf("more than %d keys", MaxKeys)
 	}

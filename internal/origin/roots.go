@@ -33,7 +33,7 @@ func parseRoots(data []byte) (*roots, error) {
 	if err != nil {
 		return nil, err
 	}
-	blocks, err := pemfile.Blocks(data)
+	blocks, err := pemfile.FileBlocks(data)
 	if err != nil {
 		return nil, err
 	}

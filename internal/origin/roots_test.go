@@ -38,6 +38,7 @@ func TestParseRoots(t *testing.T) {
 		"text around":             {"our CA\n" + one + "the end\n", ""},
 		"one in comments":         {"  # the old one: -----BEGIN CERTIFICATE-----\n" + one, ""},
 		"a block of another type": {one + "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", ""},
+		"one and half a line":     {one + "our oth", "half-written"},
 		"one and a half":          {one + one[:len(one)/2], "half-written"},
 		"damaged, then whole":     {strings.Replace(one, "M", "!", 1) + one, "half-written"},
 		"one odd certificate":     {one + odd, ""},

@@ -5,6 +5,7 @@ package pemfile
 import (
 	"bytes"
 	"encoding/pem"
+	"errors"
 	"fmt"
 )
 
@@ -13,7 +14,7 @@ import (
 // It returns an error, beside the blocks that are whole, if the file holds the
 // start or the end of another one: pem.Decode skips a damaged block without a
 // word, and also one that does not begin a line, as after a byte order mark. A
-// file that was cut off exactly between two blocks looks like a whole one:
+// file that was cut off at a line break between two blocks looks like a whole one:
 // whoever replaces it has to do so in one step, by renaming.
 func Blocks(data []byte) ([]*pem.Block, error) {
 	begun, ended, stray := boundaries(data)
@@ -34,6 +35,23 @@ func Blocks(data []byte) ([]*pem.Block, error) {
 	default:
 		return blocks, nil
 	}
+}
+
+// FileBlocks is Blocks for a file that somebody replaces now and then: text after
+// the last block has to end with a line break, or the file is half-written there.
+func FileBlocks(data []byte) ([]*pem.Block, error) {
+	blocks, err := Blocks(data)
+	if err == nil && len(blocks) > 0 && isCutOff(data) {
+		err = errors.New("its last line has text and no line break: is the file half-written?")
+	}
+	return blocks, err
+}
+
+// isCutOff reports whether data ends within a line of text. The last line of a
+// block needs no line break.
+func isCutOff(data []byte) bool {
+	last := data[bytes.LastIndexByte(data, '\n')+1:]
+	return len(bytes.TrimSpace(last)) > 0 && !bytes.HasPrefix(last, []byte("-----END "))
 }
 
 // boundaries counts the lines at which blocks begin and end, and returns the

@@ -58,3 +58,41 @@ func TestCutOff(t *testing.T) {
 		}
 	}
 }
+
+// In a file, the last line is complete.
+func TestFileBlocks(t *testing.T) {
+	for _, tt := range []struct {
+		name, data, err string
+	}{
+		{"text at the end", first + "text\n", ""},
+		{"no newline at the end", strings.TrimSpace(first), ""},
+		{"blanks at the end", first + " \t", ""},
+		{"no block", "text", ""},
+
+		{"half a line of text", first + "subj", "the file half-written"},
+		{"half a comment", first + "# -----BEG", "the file half-written"},
+		{"zeros, as after a power cut", first + "\x00\x00\x00", "the file half-written"},
+		{"half a line break", strings.TrimSpace(first) + "\r", "the file half-written"},
+		{"one dash", first + "-", "line 4 begins with dashes"},
+	} {
+		_, err := pemfile.FileBlocks([]byte(tt.data))
+		if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("%s: %v: want %s", tt.name, err, tt.err)
+		}
+	}
+}
+
+// TestFileCutOff writes two blocks with text between them: except at a line break
+// there, a reader sees that something is missing.
+func TestFileCutOff(t *testing.T) {
+	const text = "subject=second\n# and a comment\n"
+	whole := first + text + second
+	for length := range len(whole) {
+		_, err := pemfile.FileBlocks([]byte(whole[:length]))
+		between := length >= len(first) && length <= len(first)+len(text) && whole[length-1] == '\n'
+		lineBreak := length == 0 || length == len(first)-1 || length == len(whole)-1 // of a last line that is there
+		if complete := between || lineBreak; (err == nil) != complete {
+			t.Errorf("cut off after %q: %v: want an error: %t", whole[max(0, length-8):length], err, !complete)
+		}
+	}
+}
