@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -25,6 +26,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/kubejwt/kubejwt"
 	"github.com/kubejwt/kubejwt/kubejwtgrpc"
@@ -138,7 +140,7 @@ func (w *world) dial(t *testing.T, options ...grpc.DialOption) *grpc.ClientConn 
 // call makes a call with these authorization headers.
 func call(t *testing.T, conn *grpc.ClientConn, method string, authorization ...string) (caller string, err error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for _, value := range authorization {
 		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", value)
@@ -300,34 +302,67 @@ func TestNewErrors(t *testing.T) {
 	}
 }
 
-// A stream ends when its token does, if it is told to, and the handler with it.
+// A stream ends when its token does, if it is told to, and the handler with it. It
+// does so in a bubble, whose time passes only while both ends wait.
 func TestEndStreamsAtExpiry(t *testing.T) {
 	cluster := kubejwttest.NewCluster(t)
-	v := newVerifier(t, cluster, "*")
-	short := api
-	short.Lifetime = 2 * time.Second
+	config := cluster.Config("data-store")
+	keys, err := kubejwt.ParsePublicKeys(cluster.PublicKeysPEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Keys = keys // nothing outside the bubble is asked
+	v, err := kubejwt.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, roots := certificate(t)
 	for _, ends := range []bool{true, false} {
-		s := server{watched: make(chan error, 1)}
-		conn := newWorld(t, v, cluster, s, kubejwtgrpc.Options{EndStreamsAtExpiry: ends}).dial(t)
-		ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+cluster.Mint(short)), 4*time.Second)
-		defer cancel()
-		stream, err := healthpb.NewHealthClient(conn).Watch(ctx, &healthpb.HealthCheckRequest{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := stream.Recv(); err != nil {
-			t.Fatalf("before the expiry: %v", err)
-		}
-		want := codes.DeadlineExceeded // the client's own
-		if ends {
-			want = codes.Unauthenticated
-		}
-		if _, err := stream.Recv(); status.Code(err) != want {
-			t.Errorf("ends at the expiry: %v: the stream ended with %v: want %v", ends, err, want)
-		}
-		if cause := <-s.watched; ends && status.Code(cause) != codes.Unauthenticated {
-			t.Errorf("the handler's context ended with %v", cause)
-		}
+		synctest.Test(t, func(t *testing.T) { testEndStreamsAtExpiry(t, cluster, v, cert, roots, ends) })
+	}
+}
+
+func testEndStreamsAtExpiry(t *testing.T, cluster *kubejwttest.Cluster, v *kubejwt.Verifier, cert tls.Certificate, roots *x509.CertPool, ends bool) {
+	s := server{watched: make(chan error, 1)}
+	interceptors, err := kubejwtgrpc.New(v, kubejwtgrpc.Options{EndStreamsAtExpiry: ends})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener := bufconn.Listen(1 << 16)
+	g := grpc.NewServer(append(interceptors.ServerOptions(), grpc.Creds(credentials.NewServerTLSFromCert(&cert)))...)
+	healthpb.RegisterHealthServer(g, s)
+	go g.Serve(listener)
+	defer g.Stop()
+	conn, err := grpc.NewClient("passthrough:///127.0.0.1",
+		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots})),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	const lifetime = 10 * time.Minute
+	short := api
+	short.Lifetime = lifetime
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+cluster.Mint(short))
+	ctx, cancel := context.WithTimeout(ctx, 2*lifetime)
+	defer cancel()
+	began := time.Now()
+	stream, err := healthpb.NewHealthClient(conn).Watch(ctx, &healthpb.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatalf("before the expiry: %v", err)
+	}
+	want, after := codes.DeadlineExceeded, 2*lifetime // the client's own
+	if ends {
+		want, after = codes.Unauthenticated, lifetime
+	}
+	if _, err := stream.Recv(); status.Code(err) != want || time.Since(began).Round(time.Second) != after {
+		t.Errorf("ends at the expiry: %v: the stream ended with %v after %v: want %v after %v", ends, err, time.Since(began), want, after)
+	}
+	if cause := <-s.watched; ends && status.Code(cause) != codes.Unauthenticated {
+		t.Errorf("the handler's context ended with %v", cause)
 	}
 }
 

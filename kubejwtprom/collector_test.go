@@ -168,9 +168,9 @@ func TestWatch(t *testing.T) {
 	ended := make(chan error)
 	go func() { ended <- watcher.Run(ctx) }()
 	cluster.Mint(kubejwttest.Token{Namespace: "shop", ServiceAccount: "api"})
-	for deadline := time.Now().Add(10 * time.Second); value(t, registry, "kubejwt_watch_pods") != 1; {
+	for deadline := time.Now().Add(2 * time.Minute); value(t, registry, "kubejwt_watch_pods") != 1; {
 		if time.Now().After(deadline) {
-			t.Fatal("no pod is seen after 10 s")
+			t.Fatal("no pod is seen")
 		}
 	}
 	if value(t, registry, "kubejwt_watch_lists_total") < 1 || value(t, registry, "kubejwt_watch_as_of_timestamp_seconds") < 1 {

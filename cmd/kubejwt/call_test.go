@@ -199,7 +199,7 @@ func TestCallReadsCAAgain(t *testing.T) {
 	first, firstPEM := selfSigned(t)
 	second, secondPEM := selfSigned(t)
 	caFile, tokenFile := writeFile(t, firstPEM), writeFile(t, kubejwttest.NewCluster(t).Mint(caller))
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var mu sync.Mutex
 	current, answered := first, 0

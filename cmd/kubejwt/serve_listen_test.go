@@ -21,6 +21,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -48,12 +49,15 @@ func (b *lockedBuffer) String() string {
 	return b.text.String()
 }
 
-// mustSayWithin waits until the log says it.
-func (b *lockedBuffer) mustSayWithin(t *testing.T, limit time.Duration, text string) {
+// patience is for what is bound to happen, however busy the machine is.
+const patience = 2 * time.Minute
+
+// mustSaySoon waits until the log says it.
+func (b *lockedBuffer) mustSaySoon(t *testing.T, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(limit); !strings.Contains(b.String(), text); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !strings.Contains(b.String(), text); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("the log does not say %q after %v:\n%s", text, limit, b.String())
+			t.Fatalf("the log does not say %q after %v:\n%s", text, patience, b.String())
 		}
 	}
 }
@@ -94,7 +98,12 @@ func startServer(t *testing.T, args ...string) *running {
 	ctx, cancel := context.WithCancel(t.Context())
 	r.stop = cancel
 	go func() { r.ended <- r.server.serve(ctx, endpoints) }()
-	t.Cleanup(cancel)
+	t.Cleanup(func() {
+		cancel()
+		for _, e := range endpoints {
+			e.listener.Close() // it may have hours left
+		}
+	})
 	return r
 }
 
@@ -273,7 +282,7 @@ func TestServeTLS(t *testing.T) {
 
 	writeTo(t, cert, second.cert)
 	// With the certificate alone the old pair serves, and the log says why.
-	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(s.log.String(), "don't fit"); {
+	for deadline := time.Now().Add(patience); !strings.Contains(s.log.String(), "don't fit"); {
 		if got := status(t, httpsClient(first.client(t, &proxy), true), url, token); got != http.StatusOK || time.Now().After(deadline) {
 			t.Fatalf("with a pair that doesn't fit: status %d: want 200 by the last one, and a line in the log", got)
 		}
@@ -283,9 +292,9 @@ func TestServeTLS(t *testing.T) {
 	changed := func() bool {
 		return status(t, httpsClient(second.client(t, &stranger), true), url, token) == http.StatusOK
 	}
-	for deadline := time.Now().Add(10 * time.Second); !changed(); {
+	for deadline := time.Now().Add(patience); !changed(); {
 		if time.Now().After(deadline) {
-			t.Fatal("the new files are not in use after 10 s")
+			t.Fatal("the new files are not in use")
 		}
 	}
 	if got := status(t, httpsClient(second.client(t, &proxy), true), url, token); got != 0 {
@@ -342,7 +351,7 @@ func TestServeStrayPercent(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	answers := bufio.NewReader(conn)
 	token := cluster.Mint(caller)
 	for _, test := range []struct {
@@ -398,28 +407,39 @@ func TestTolerantConn(t *testing.T) {
 // served until the delay is over.
 func TestServeShutdownDelay(t *testing.T) {
 	cluster := kubejwttest.NewCluster(t)
-	s := startServer(t, append(clusterFlags(cluster), "-policy", "data-store=shop/api", "-shutdown-delay", "1s", "-grpc-listen", "127.0.0.1:0")...)
+	s := startServer(t, append(clusterFlags(cluster), "-policy", "data-store=shop/api", "-shutdown-delay", "1h", "-grpc-listen", "127.0.0.1:0")...)
 	token := cluster.Mint(caller)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	ready, auth := s.endpoints["admin"]+"/readyz", s.endpoints["auth"]
 	if got := status(t, client, ready, ""); got != http.StatusOK {
 		t.Fatalf("/readyz: status %d: want 200", got)
 	}
-	began := time.Now()
 	s.stop()
-	for status(t, client, ready, "") != http.StatusServiceUnavailable && time.Since(began) < 10*time.Second {
-	}
-	if failedAfter := time.Since(began); failedAfter > 900*time.Millisecond {
-		t.Errorf("/readyz failed after %v", failedAfter)
+	for deadline := time.Now().Add(patience); status(t, client, ready, "") != http.StatusServiceUnavailable; {
+		if time.Now().After(deadline) {
+			t.Fatal("/readyz does not fail")
+		}
 	}
 	for target, want := range map[string]int{"/auth/data-store": 200, "/readyz": 503, "/healthz": 200} {
 		if got := status(t, client, auth+target, token); got != want {
 			t.Errorf("while it stops, %s: status %d: want %d", target, got, want)
 		}
 	}
-	if err := <-s.ended; err != nil || time.Since(began) < time.Second {
-		t.Errorf("it ended after %v: %v: want a second at least, and no error", time.Since(began), err)
+}
+
+// It ends when the delay is over, and not before.
+func TestServeEndsAfterTheDelay(t *testing.T) {
+	flags := append(clusterFlags(kubejwttest.NewCluster(t)), "-policy", "data-store=shop/api", "-shutdown-delay", "90s")
+	s, err := tryServer(process{stdout: io.Discard, stderr: io.Discard}, flags...)
+	if err != nil {
+		t.Fatal(err)
 	}
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		if err := s.shutDown(t.Context(), nil, make(chan error)); err != nil || time.Since(began) != 90*time.Second {
+			t.Errorf("it ended after %v: %v: want 90 s, and no error", time.Since(began), err)
+		}
+	})
 }
 
 // An admin listener that others can reach is warned of, unless it is meant.

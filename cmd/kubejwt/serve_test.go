@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -249,7 +250,7 @@ func TestServeBinary(t *testing.T) {
 	fetches := cluster.Fetches()
 	answered := make(chan result)
 	go func() { answered <- kubejwtWith(t, "", "call", s.policies["data-store"], "-token-file", tokenFile) }()
-	for deadline := time.Now().Add(10 * time.Second); cluster.Fetches() == fetches && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); cluster.Fetches() == fetches && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	s.command.Process.Signal(syscall.SIGTERM)
@@ -276,7 +277,7 @@ func TestServeSlowHeaders(t *testing.T) {
 	}
 	defer conn.Close()
 	began := time.Now()
-	conn.SetDeadline(began.Add(30 * time.Second))
+	conn.SetDeadline(began.Add(patience))
 	fmt.Fprint(conn, "GET /auth/data-store HTTP/1.1\r\nHost: x\r\nX-Slow: ")
 	_, err = io.ReadAll(conn)
 	if waited := time.Since(began); errors.Is(err, os.ErrDeadlineExceeded) || waited < headerTimeout-time.Second {
@@ -294,7 +295,7 @@ func TestServeIgnoresBody(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	fmt.Fprintf(conn, "POST /auth/data-store HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\nAuthorization: Bearer %s\r\n\r\n", cluster.Mint(caller))
 	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil || response.StatusCode != http.StatusOK || !response.Close {
@@ -362,10 +363,13 @@ func TestServeEnvironment(t *testing.T) {
 func TestCall(t *testing.T) {
 	cluster := kubejwttest.NewCluster(t)
 	tokenFile := writeFile(t, cluster.Mint(caller))
-	var asked int
+	var asked atomic.Int64
+	atThird := func() {}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/data", func(w http.ResponseWriter, r *http.Request) {
-		asked++
+		if asked.Add(1) == 3 {
+			atThird()
+		}
 		if !strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ey") {
 			t.Error("the call has no token")
 		}
@@ -399,12 +403,14 @@ func TestCall(t *testing.T) {
 	kubejwtWith(t, "", "call", "data-store", "-token-file", tokenFile).mustSay(t, exitUsage, "want a URL")
 	kubejwtWith(t, "", "call", "-token-file", tokenFile).mustSay(t, exitUsage, "want one URL")
 
-	asked = 0
-	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
+	// With -interval it goes on until somebody stops it.
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	atThird = cancel
+	asked.Store(0)
 	exit := run(ctx, process{nil, io.Discard, io.Discard, nil}, []string{"call", server.URL + "/data", "-token-file", tokenFile, "-ca-file", caFile, "-interval", "1ms"})
-	if asked < 2 || exit != exitOK {
-		t.Errorf("called %d times, exit status %d: want more than one call, and 0", asked, exit)
+	if n := asked.Load(); n < 3 || exit != exitOK {
+		t.Errorf("called %d times, exit status %d: want three calls, and 0", n, exit)
 	}
 }
 

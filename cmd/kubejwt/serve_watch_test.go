@@ -32,23 +32,23 @@ func TestServeWatch(t *testing.T) {
 	s := startServer(t, flags...)
 	ready := s.endpoints["admin"] + "/readyz"
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	for deadline := time.Now().Add(10 * time.Second); status(t, client, ready, "") != http.StatusOK; {
+	for deadline := time.Now().Add(patience); status(t, client, ready, "") != http.StatusOK; {
 		if time.Now().After(deadline) {
-			t.Fatalf("/readyz is not 200 after 10 s:\n%s", s.log.String())
+			t.Fatalf("/readyz is not 200:\n%s", s.log.String())
 		}
 	}
 	web := caller
 	web.ServiceAccount = "web"
 	web.Pod.Name = "web-0"
 	token, webToken := cluster.Mint(caller), cluster.Mint(web)
-	within(t, 10*time.Second, s.guard, "/auth/data-store", token, 200)
-	within(t, 10*time.Second, s.guard, "/auth/any", webToken, 200)
+	within(t, patience, s.guard, "/auth/data-store", token, 200)
+	within(t, patience, s.guard, "/auth/any", webToken, 200)
 	cluster.DeletePod("shop", "api-7c9b54c8db-lwrfr")
-	within(t, 10*time.Second, s.guard, "/auth/data-store", token, 401)
-	within(t, 10*time.Second, s.guard, "/auth/any", token, 401)
-	within(t, 10*time.Second, s.guard, "/auth/any", webToken, 200)
+	within(t, patience, s.guard, "/auth/data-store", token, 401)
+	within(t, patience, s.guard, "/auth/any", token, 401)
+	within(t, patience, s.guard, "/auth/any", webToken, 200)
 	cluster.DeleteServiceAccount("shop", "web")
-	within(t, 10*time.Second, s.guard, "/auth/any", webToken, 401)
+	within(t, patience, s.guard, "/auth/any", webToken, 401)
 	metrics := scrape(t, s.server)
 	for _, want := range []string{
 		`kubejwt_verdicts_total{outcome="revoked",policy="data-store"} 1`,
@@ -94,7 +94,7 @@ func TestServeWatchFile(t *testing.T) {
 	first := s.guard.judge.Load()
 	first.run(ctx)
 	token := cluster.Mint(caller)
-	within(t, 10*time.Second, s.guard, "/auth/api", token, 200)
+	within(t, patience, s.guard, "/auth/api", token, 200)
 
 	last := s.started
 	writeTo(t, file, issuers+"# a comment\n"+api)
@@ -107,9 +107,9 @@ func TestServeWatchFile(t *testing.T) {
 	if third := s.guard.judge.Load(); third.watches[0] == first.watches[0] {
 		t.Error("more is watched, and the watch is the same")
 	}
-	within(t, 10*time.Second, s.guard, "/auth/api", token, 200)
+	within(t, patience, s.guard, "/auth/api", token, 200)
 	cluster.DeletePod("shop", "api-7c9b54c8db-lwrfr")
-	within(t, 10*time.Second, s.guard, "/auth/api", token, 401)
+	within(t, patience, s.guard, "/auth/api", token, 401)
 	if err := first.watches[0].watcher.Ready(ctx); err == nil {
 		t.Error("the first watch still runs")
 	}
