@@ -467,15 +467,14 @@ func (c *jwksCache) afterSuccess(s *cacheState, now keypolicy.Instant, cause fet
 	return &next
 }
 
-// log tells of a fetch, and what is new: of keys in use, of odd ones, and of the
-// issuer.
+// log tells what is new, of keys in use, of odd ones, and of the issuer, and then
+// of the fetch: whoever has read that line has read them all.
 func (c *jwksCache) log(cause fetchCause, last, next *cacheState) {
 	if next.err != nil {
 		c.logger.Warn("kubejwt: fetching keys failed", "cause", string(cause), "error", next.err,
 			"failures", next.failed, "retry_in", next.backoff, "keys_at_hand", next.keys != nil)
 		return
 	}
-	c.logger.Debug("kubejwt: fetched keys", "cause", string(cause), "keys", len(next.keys.Keys), "life", next.life)
 	if last.err != nil {
 		c.logger.Info("kubejwt: keys can be fetched again", "failures", last.failed)
 	}
@@ -485,6 +484,7 @@ func (c *jwksCache) log(cause fetchCause, last, next *cacheState) {
 		c.onIssuerChange(next.issuer)
 	}
 	logDropped(c.logger, last.keys, next.keys)
+	c.logger.Debug("kubejwt: fetched keys", "cause", string(cause), "keys", len(next.keys.Keys), "life", next.life)
 }
 
 // logChange tells which keys a set has that the last one, nil if there was none,

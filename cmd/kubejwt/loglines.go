@@ -6,23 +6,57 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 )
 
 // logLines is a log handler that keeps the warnings of the library, which are
 // shown beside a verdict: it alone knows, for instance, which key of a set it
 // could not use. It is safe for concurrent use by multiple goroutines.
 type logLines struct {
+	fetches chan struct{} // gets one for each fetch that has been told of
+
 	mu   sync.Mutex
 	kept []logLine
 }
 
+func newLogLines() *logLines { return &logLines{fetches: make(chan struct{}, 16)} }
+
 type logLine struct{ text, cause string }
 
-func (l *logLines) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
-func (l *logLines) WithAttrs([]slog.Attr) slog.Handler               { return l } // the library has none
-func (l *logLines) WithGroup(string) slog.Handler                    { return l }
+// Enabled lets all lines pass: that of a fetch is at Debug.
+func (l *logLines) Enabled(context.Context, slog.Level) bool { return true }
+func (l *logLines) WithAttrs([]slog.Attr) slog.Handler       { return l } // the library has none
+func (l *logLines) WithGroup(string) slog.Handler            { return l }
 
 func (l *logLines) Handle(_ context.Context, record slog.Record) error {
+	if record.Level >= slog.LevelWarn {
+		l.keep(record)
+	}
+	switch record.Message {
+	case "kubejwt: fetched keys", "kubejwt: fetching keys failed": // the last line of a fetch
+		select {
+		case l.fetches <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+// waitFor waits until so many fetches have been told of: the library writes the
+// log behind the back of whoever waits for the keys.
+func (l *logLines) waitFor(fetches uint64) {
+	const most = 5 * time.Second
+	limit := time.After(most)
+	for range fetches {
+		select {
+		case <-l.fetches:
+		case <-limit:
+			return
+		}
+	}
+}
+
+func (l *logLines) keep(record slog.Record) {
 	line := logLine{}
 	var details []string
 	record.Attrs(func(attribute slog.Attr) bool {
@@ -39,7 +73,6 @@ func (l *logLines) Handle(_ context.Context, record slog.Record) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.kept = append(l.kept, line)
-	return nil
 }
 
 // besides returns the lines that tell more than the error.

@@ -93,13 +93,15 @@ func runVerify(ctx context.Context, p process, flags *flag.FlagSet, args []strin
 	if err != nil {
 		return err
 	}
-	logged := new(logLines)
+	logged := newLogLines()
 	want := expectations{flags: &f, now: now}
 	var claims kubejwt.Claims
 	v, err := f.build(ctx, now, logged)
 	if err == nil {
 		claims, err = v.Verify(ctx, in.token)
-		want.keyIDs = v.Stats().KeyIDs
+		stats := v.Stats()
+		want.keyIDs = stats.KeyIDs
+		logged.waitFor(stats.Fetches)
 	} else if !errors.Is(err, kubejwt.ErrKeysUnavailable) {
 		return err
 	}
