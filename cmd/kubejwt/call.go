@@ -21,6 +21,7 @@ import (
 	"github.com/kubejwt/kubejwt"
 	"github.com/kubejwt/kubejwt/internal/pemfile"
 	"github.com/kubejwt/kubejwt/internal/quote"
+	"github.com/kubejwt/kubejwt/internal/reread"
 )
 
 const callHelp = `usage: kubejwt call -token-file FILE [flags] URL
@@ -180,9 +181,9 @@ func (c *client) readRoots() error {
 	if c.caFile == "" {
 		return nil
 	}
-	data, err := readFile(c.caFile, maxCAFile)
+	data, err := reread.Read(c.caFile, maxCAFile)
 	if err != nil {
-		return fmt.Errorf("-ca-file: %w", err)
+		return fmt.Errorf("-ca-file %s: %w", c.caFile, err)
 	}
 	if c.roots != nil && bytes.Equal(data, c.roots) {
 		return nil
