@@ -13,39 +13,38 @@ import (
 	"github.com/kubejwt/kubejwt/internal/tokenfile"
 )
 
-// TokenFile returns the token that kubelet mounts and renews at path. The file
-// is read again when it is asked for after a minute, or after a [Transport] got
-// 401 with it. If the file is not in order after a minute, the last token stays
-// in use until it expires. Errors name the file.
+// TokenFile returns the token that kubelet mounts and renews at path. The file is
+// read again if the last read was more than a minute ago, or after a [Transport]
+// got 401 with its token. If it can't be read then, the last token stays in use
+// until it expires. Errors name the file.
 //
 // The Expiry of a token is at most a minute ahead, so that an
 // [oauth2.ReuseTokenSource] around this one sees renewals too. Nothing is read
 // before the first Token. It is safe for concurrent use by multiple goroutines.
 func TokenFile(path string) oauth2.TokenSource { return tokenfile.New(path) }
 
-// Transport is an http.RoundTripper that sends a token to one origin, and to
-// no other. Source and Origin are required.
+// Transport is an http.RoundTripper that sends a token to one origin only. Source
+// and Origin are required.
 //
 //	client := &http.Client{Transport: &kubejwt.Transport{
 //		Source: kubejwt.TokenFile("/var/run/secrets/tokens/data-store"),
 //		Origin: "https://data-store.prod.svc",
 //	}}
 //
-// A request to another origin, or with a Host of another origin, is an error that
-// names both. If a redirect led to another origin, the request passes without the
-// token, and so do all that follow it. A request that has an Authorization header
-// already is an error.
+// A request to another origin, or one whose Host names another origin, is an error
+// that names both. If a redirect led to another origin, the request is sent without
+// the token, and so are all that follow it. A request that already has an
+// Authorization header is an error.
 //
-// After an answer of 401 the next request reads a [TokenFile] again: where keys
-// were rotated, a new token is there already. A request is not sent again.
+// After a 401, the next request reads its [TokenFile] again: if keys were rotated,
+// there is a new token already. The refused request is not sent again.
 //
-// Over http, everybody on the way can read the token, a proxy too: a nil Base
-// sends such requests through the proxy that HTTP_PROXY names, as
-// [http.DefaultTransport] does. A Base of one's own with a nil Proxy uses none.
-// Over https a proxy passes on what it can't read.
+// Over http, everybody on the way can read the token, proxies included. With a nil
+// Base such requests go through the proxy that HTTP_PROXY names, as with
+// [http.DefaultTransport]. To use no proxy, set Base to an [http.Transport] whose
+// Proxy is nil. Over https, a proxy can't read what it passes on.
 //
-// It is safe for concurrent use by
-// multiple goroutines if Source and Base are.
+// It is safe for concurrent use by multiple goroutines if Source and Base are.
 type Transport struct {
 	Source oauth2.TokenSource // of the token, usually TokenFile
 	Origin string             // scheme, host and port, with no path, not even /; over http others may read the token
@@ -56,7 +55,7 @@ type Transport struct {
 func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	authorized, err := t.authorize(request)
 	if err != nil {
-		// A RoundTripper closes the body, in any case.
+		// A RoundTripper must close the body, even if it returns an error.
 		if request.Body != nil {
 			request.Body.Close()
 		}
@@ -80,8 +79,8 @@ func (t *Transport) base() http.RoundTripper {
 	return http.DefaultTransport
 }
 
-// CloseIdleConnections closes those of Base, if it can do that. It is what
-// [http.Client.CloseIdleConnections] calls.
+// CloseIdleConnections closes the idle connections of Base, if Base can do that.
+// [http.Client.CloseIdleConnections] calls it.
 func (t *Transport) CloseIdleConnections() {
 	if base, ok := t.base().(interface{ CloseIdleConnections() }); ok {
 		base.CloseIdleConnections()
@@ -119,7 +118,7 @@ func (t *Transport) authorize(request *http.Request) (*http.Request, error) {
 		return nil, err
 	}
 	for name := range request.Header {
-		if strings.EqualFold(name, "Authorization") { // it is sent in any case of letters
+		if strings.EqualFold(name, "Authorization") { // it is sent whatever the case of its letters
 			return nil, errors.New("the request has an Authorization header already")
 		}
 	}

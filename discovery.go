@@ -30,7 +30,7 @@ const (
 // remote fetches keys from where they are published.
 type remote struct {
 	config      RemoteKeys // as given
-	issuer      string     // that the document must name; "": it is learnt from it
+	issuer      string     // the one that the document must name; "": learnt from the document
 	documentURL origin.URL // zero: no document is read
 	jwksURL     origin.URL // zero: the document names it
 	inPod       bool       // the origin is an API server that has the keys at jwksPath too
@@ -41,7 +41,7 @@ type remote struct {
 	documentDue time.Time
 }
 
-// fetch reads the keys, and the document first where it is due.
+// fetch reads the document, if it is due, and then the keys.
 func (r *remote) fetch(ctx context.Context, cause fetchCause) (fetched, error) {
 	defer r.client.CloseIdleConnections()
 	var got fetched
@@ -66,8 +66,8 @@ func (r *remote) fetch(ctx context.Context, cause fetchCause) (fetched, error) {
 	return got, nil
 }
 
-// document returns the URL of the keys and the issuer, which is "" where the
-// document is not read.
+// document returns the URL of the keys and the issuer, which is "" if the document
+// is not read.
 func (r *remote) document(ctx context.Context, cause fetchCause) (keysURL origin.URL, issuer string, err error) {
 	if named, ok := r.lastDocument(cause); ok {
 		return named, "", nil
@@ -78,7 +78,7 @@ func (r *remote) document(ctx context.Context, cause fetchCause) (keysURL origin
 	}
 	keysURL, issuer, err = r.parseDocument(body)
 	if ctx.Err() != nil {
-		// Given up on: a later fetch may have read a newer document.
+		// This fetch was given up on: a later one may have read a newer document.
 		err = fmt.Errorf("no answer within %v", keypolicy.FetchTimeout)
 	}
 	if err != nil {
@@ -91,11 +91,11 @@ func (r *remote) document(ctx context.Context, cause fetchCause) (keysURL origin
 	return keysURL, issuer, nil
 }
 
-// lastDocument returns the URL that the last document named, if that will do.
-// Where the document decides where the keys are, it is read with each fetch, so
-// that keys withdrawn by a new jwks_uri are gone as soon as others. In a pod the
-// API server has the keys at its own path: a plain refresh from there reads the
-// document every few hours.
+// lastDocument returns the URL that the last document named, if it may still be
+// used. If the document decides where the keys are, it is read with each fetch, so
+// that keys withdrawn by a new jwks_uri are gone as soon as other withdrawn keys. In
+// a pod the API server has the keys at its own path. A plain refresh from there reads
+// the document every few hours.
 func (r *remote) lastDocument(cause fetchCause) (named origin.URL, ok bool) {
 	if !r.inPod || cause != causeRefresh {
 		return origin.URL{}, false
@@ -113,14 +113,14 @@ func (r *remote) parseDocument(body []byte) (keysURL origin.URL, issuer string, 
 		err = strictjson.Unmarshal(body, &document)
 	}
 	if err != nil {
-		return origin.URL{}, "", fmt.Errorf("no discovery document: %w", err)
+		return origin.URL{}, "", fmt.Errorf("not a discovery document: %w", err)
 	}
 	switch {
 	case document.IssuerURL == "":
-		return origin.URL{}, "", errors.New("no discovery document: it names no issuer")
+		return origin.URL{}, "", errors.New("not a discovery document: it names no issuer")
 	case r.issuer != "" && document.IssuerURL != r.issuer:
-		return origin.URL{}, "", fmt.Errorf("the discovery document is of the issuer %s, and Config.Issuer is %s: "+
-			"they must be equal to the byte", quote.Value(document.IssuerURL), quote.Value(r.issuer))
+		return origin.URL{}, "", fmt.Errorf("the discovery document names the issuer %s, but Config.Issuer is %s: "+
+			"they must be exactly equal", quote.Value(document.IssuerURL), quote.Value(r.issuer))
 	case !r.jwksURL.IsZero():
 		return r.jwksURL, document.IssuerURL, nil
 	}
@@ -128,7 +128,7 @@ func (r *remote) parseDocument(body []byte) (keysURL origin.URL, issuer string, 
 	return keysURL, document.IssuerURL, err
 }
 
-// namedJWKS judges the jwks_uri of a document, which is somebody else's word.
+// namedJWKS checks the jwks_uri of a document, which is not trusted.
 func (r *remote) namedJWKS(uri string) (origin.URL, error) {
 	named, err := origin.ParseForeign(uri)
 	home := r.documentURL.Origin()
@@ -136,20 +136,20 @@ func (r *remote) namedJWKS(uri string) (origin.URL, error) {
 	case err == nil && named.Origin() == home:
 		return named, nil
 	case r.inPod:
-		// An API server names the address of its node, an internal name or a
-		// bucket. It has the keys itself, behind the CA that the pod knows.
+		// An API server may name the address of its node, an internal name or a
+		// bucket. It also has the keys itself, under the CA that the pod knows.
 		return r.documentURL.At(jwksPath, nil), nil
 	case err != nil:
 		return origin.URL{}, fmt.Errorf("its jwks_uri is %w", err)
 	case r.config.BearerTokenFile != "" || r.config.Transport != nil:
-		return origin.URL{}, fmt.Errorf("its jwks_uri %s is not on %s, and the credentials are for that alone: "+
+		return origin.URL{}, fmt.Errorf("its jwks_uri %s is not on %s, and the credentials are only for that: "+
 			"set RemoteKeys.JWKSURL", named, home)
 	default:
 		return named, nil
 	}
 }
 
-// get reads an answer whole. Its errors hold nothing of what came.
+// get returns an answer and its whole body. Its errors hold nothing of them.
 func (r *remote) get(ctx context.Context, from origin.URL) (*origin.Answer, []byte, error) {
 	const maxBody = 1 << 20
 	answer, err := r.client.Get(ctx, from, "application/json, application/jwk-set+json")
@@ -181,7 +181,7 @@ func (r *remote) explainStatus(err error) error {
 	}
 }
 
-// newRemote makes a remote of keys for New: everything comes from the fields.
+// newRemote makes the remote for New.
 func newRemote(issuer string, keys RemoteKeys, logger *slog.Logger) (*remote, error) {
 	r, err := keys.parse(issuer)
 	if err != nil {
@@ -199,15 +199,15 @@ func newRemote(issuer string, keys RemoteKeys, logger *slog.Logger) (*remote, er
 	return r, nil
 }
 
-// newPodRemote makes a remote for InCluster: what keys leave open, the pod
-// says.
+// newPodRemote makes the remote for InCluster. The pod supplies what keys leaves
+// empty.
 func newPodRemote(apiServer origin.URL, issuer string, keys RemoteKeys, logger *slog.Logger) (*remote, error) {
 	r, err := keys.parse(issuer)
 	if err != nil {
 		return nil, err
 	}
 	if r.documentURL.IsZero() && (r.jwksURL.IsZero() || issuer == "") {
-		// For the keys, the issuer or both: under the name that JWKSURL uses.
+		// It is needed for the keys, the issuer or both. The host is JWKSURL's.
 		r.documentURL = cmp.Or(r.jwksURL, apiServer).At(discoveryPath, nil)
 	}
 	r.inPod = r.configuredURL().Origin().IsPodAPIServer(apiServer)
@@ -239,7 +239,7 @@ func (r *remote) clientOptions(logger *slog.Logger) origin.Options {
 	}
 }
 
-// parse checks the fields, and returns a remote of what they say alone.
+// parse checks the fields, and returns a remote without a client.
 func (k RemoteKeys) parse(issuer string) (*remote, error) {
 	if k.DiscoveryURL != "" && k.JWKSURL != "" {
 		return nil, badField("Keys", "RemoteKeys.DiscoveryURL and RemoteKeys.JWKSURL are both set: "+

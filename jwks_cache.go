@@ -16,8 +16,8 @@ import (
 	"github.com/kubejwt/kubejwt/internal/quote"
 )
 
-// fetchCause is what a fetch is for. All but a plain refresh look again at
-// where the keys are.
+// fetchCause says why a fetch is made. Every fetch except a plain refresh reads
+// again where the keys are.
 type fetchCause string
 
 const (
@@ -27,15 +27,16 @@ const (
 	causeOnDemand fetchCause = "unknown kid" // a token named a key that the set lacks
 )
 
-// fetched is what one fetch brought.
+// fetched is the result of one fetch.
 type fetched struct {
 	keys   *keyset.Set
 	issuer string        // of the discovery document; "" if it was not read
 	maxAge time.Duration // negative if there was none
-	roots  string        // a digest of the roots that the origin was judged by
+	roots  string        // a digest of the roots that the origin was verified with
 }
 
-// retryAfterError is of an origin that asked to be left alone for a while.
+// retryAfterError is the error of an origin that asked to be left alone for a
+// while.
 type retryAfterError struct {
 	error
 	after time.Duration
@@ -52,15 +53,15 @@ type jwksCache struct {
 
 	onIssuerChange func(issuer string) // told when the discovery document names another issuer
 
-	// state is what is known; nil until the first use. A stored state does
-	// not change: readers need no lock.
+	// state is what is known. It is nil until the first use. A stored state does
+	// not change, so readers need no lock.
 	state atomic.Pointer[cacheState]
 
-	// mu guards changes of state, and what is below. It is never held over I/O
+	// mu guards changes of state, and the fields below. It is never held over I/O
 	// or a log.
 	mu      sync.Mutex
 	flight  *flight       // the fetch under way
-	loading chan struct{} // closed when the snapshot has been read; nil: nobody reads it yet
+	loading chan struct{} // closed when the snapshot has been read; nil: nobody has started to
 
 	unsaved atomic.Int32 // how many fetches the snapshot is behind
 
@@ -70,7 +71,7 @@ type jwksCache struct {
 // cacheState is what the cache knows between two fetches.
 type cacheState struct {
 	keys       *keyset.Set // nil: none yet
-	roots      string      // a digest of the roots that their origin was judged by
+	roots      string      // a digest of the roots that their origin was verified with
 	fetchedAt  keypolicy.Instant
 	life       time.Duration // how long keys serve before a caller waits for new ones
 	refreshAge time.Duration // from which they are refreshed in the background
@@ -87,23 +88,22 @@ type cacheState struct {
 	unknownKid keypolicy.UnknownKid
 }
 
-// fresh reports whether s serves as it is: "It is refreshed in the background
-// after 70 to 90 % of that".
+// fresh reports whether s can be used as it is: "After 70 to 90 % of that time, the
+// next use refreshes it in the background".
 func (s *cacheState) fresh(now keypolicy.Instant) bool {
 	return s.keys != nil && s.err == nil && now.Since(s.fetchedAt) < s.refreshAge
 }
 
-// withinLife reports whether s serves while it is brought up to date: "A set
-// serves for as long as its max-age says".
+// withinLife reports whether s can be used while it is refreshed: "A set is used
+// for as long as its max-age says".
 func (s *cacheState) withinLife(now keypolicy.Instant) bool {
 	return s.keys != nil && now.Since(s.fetchedAt) < s.life
 }
 
-// originDown reports whether the last attempt failed, recently enough to say that
-// the origin is out of reach now: "While the origin is out of reach, the keys at
-// hand serve at once … a failure counts for eleven minutes". Without that bound
-// an idle service would honour a withdrawn key on the word of a failure long
-// past.
+// originDown reports whether the last attempt failed, and so recently that the
+// origin must be out of reach now: "While the origin is out of reach, the keys at
+// hand are used at once … A failed fetch counts for eleven minutes". Without that
+// limit, an old failure would let an idle service accept a withdrawn key.
 func (s *cacheState) originDown(now keypolicy.Instant) bool {
 	return s.err != nil && now.Since(s.failedAt) < keypolicy.RecentFailure
 }
@@ -111,12 +111,12 @@ func (s *cacheState) originDown(now keypolicy.Instant) bool {
 // flight is a fetch under way.
 type flight struct {
 	cause fetchCause
-	done  chan struct{} // closed when what it brought can be used
+	done  chan struct{} // closed when its result can be used
 }
 
-// current returns the keys to judge by. Within the set's life that is one
-// atomic load, and at most sets off a fetch in the background. A set past its
-// life is not used before one fetch was tried; a set past maxStale not at all.
+// current returns the keys to verify with. Within the set's life that is one
+// atomic load, and it may start a fetch in the background. A set past its life is
+// used only after a fetch was tried. A set past maxStale is never used.
 func (c *jwksCache) current(ctx context.Context) (_ keysAtHand, waited bool, _ error) {
 	s, err := c.load(ctx)
 	if err != nil {
@@ -159,8 +159,8 @@ func (c *jwksCache) refresh(ctx context.Context, seen keysAtHand) (waited bool, 
 	return true, nil
 }
 
-// latest returns the keys at hand. While the last fetch is a failure nobody can
-// tell an unknown key from a new one.
+// latest returns the keys at hand. If the last fetch failed, it returns an error:
+// a key that is not among them may be a new one.
 func (c *jwksCache) latest() (keysAtHand, error) {
 	s, now := c.state.Load(), c.now()
 	if s.err != nil || !c.trusted(s, now) {
@@ -169,8 +169,8 @@ func (c *jwksCache) latest() (keysAtHand, error) {
 	return c.keysAtHand(s, now), nil
 }
 
-// ready returns nil while there are keys to trust, and otherwise tries to get
-// some as a token would.
+// ready returns nil while there are trusted keys. Otherwise it tries to get some,
+// as Verify would.
 func (c *jwksCache) ready(ctx context.Context) error {
 	s, err := c.load(ctx)
 	switch {
@@ -201,7 +201,7 @@ func (c *jwksCache) keysAtHand(s *cacheState, now keypolicy.Instant) keysAtHand 
 	return k
 }
 
-// unavailable makes an ErrKeysUnavailable of what kept the keys away.
+// unavailable returns an ErrKeysUnavailable with the reason why there are no keys.
 func (c *jwksCache) unavailable(cause error) error {
 	if cause == nil {
 		cause = errors.New("the keys at hand are older than RemoteKeys.MaxStale")
@@ -210,8 +210,8 @@ func (c *jwksCache) unavailable(cause error) error {
 	return &keysUnavailable{cause: cause, retry: c.retryIn(s, now)}
 }
 
-// retryIn is how long to wait before the next attempt after a failure: never
-// long without keys to serve with, even if there were some when it failed.
+// retryIn is how long to wait before the next attempt after a failure. Without
+// keys that is never long, even if there were some when the attempt failed.
 func (c *jwksCache) retryIn(s *cacheState, now keypolicy.Instant) time.Duration {
 	if s.err == nil {
 		return 0
@@ -223,7 +223,7 @@ func (c *jwksCache) retryIn(s *cacheState, now keypolicy.Instant) time.Duration 
 	return max(0, backoff-now.Since(s.failedAt))
 }
 
-// load returns the state, at the first use with what the snapshot holds. The
+// load returns the state. At the first use, that is what the snapshot holds. The
 // error is ctx's.
 func (c *jwksCache) load(ctx context.Context) (*cacheState, error) {
 	if s := c.state.Load(); s != nil {
@@ -242,8 +242,8 @@ func (c *jwksCache) load(ctx context.Context) (*cacheState, error) {
 }
 
 // startLoading starts to read the snapshot if nobody has, and returns a channel
-// that is closed when the state is known. A file system that hangs is waited for
-// for SnapshotWait: then the state is empty.
+// that is closed when the state is known. If the file system hangs, the state is
+// empty after SnapshotWait.
 func (c *jwksCache) startLoading() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -264,8 +264,8 @@ func (c *jwksCache) startLoading() <-chan struct{} {
 	return c.loading
 }
 
-// restore begins with what the snapshot held. If that comes late, it is still
-// better than no keys.
+// restore stores what the snapshot held. If it was read late, it is used only if
+// there are no keys yet.
 func (c *jwksCache) restore(restored *cacheState, err error) {
 	c.mu.Lock()
 	last := c.state.Load()
@@ -286,8 +286,8 @@ func (c *jwksCache) restore(restored *cacheState, err error) {
 	c.snapshot.report(restored, err, c.logger)
 }
 
-// joinFetch joins the fetch under way, or starts one if the last failure is long
-// enough ago, and otherwise returns nil.
+// joinFetch returns the fetch under way, or starts one if the last failure is long
+// enough ago. Otherwise it returns nil.
 func (c *jwksCache) joinFetch(now keypolicy.Instant) *flight {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -308,7 +308,7 @@ func (c *jwksCache) joinFetch(now keypolicy.Instant) *flight {
 	}
 }
 
-// joinFetchForUnknownKid is joinFetch for a kid that is unknown in what was seen.
+// joinFetchForUnknownKid is joinFetch for a kid that is not among the keys seen.
 func (c *jwksCache) joinFetchForUnknownKid(now keypolicy.Instant, seen keysAtHand) *flight {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -329,8 +329,8 @@ func (c *jwksCache) joinFetchForUnknownKid(now keypolicy.Instant, seen keysAtHan
 	}
 }
 
-// startFetch starts a fetch on a context of its own: no caller's cancelling ends
-// it for the others. The caller holds c.mu.
+// startFetch starts a fetch with its own context: a caller that gives up does not
+// end it for the others. The caller holds c.mu.
 func (c *jwksCache) startFetch(cause fetchCause) *flight {
 	f := &flight{cause: cause, done: make(chan struct{})}
 	c.flight = f
@@ -342,7 +342,7 @@ func (c *jwksCache) startFetch(cause fetchCause) *flight {
 	go func() {
 		defer cancel()
 		defer giveUp.Stop()
-		// Of effect only after a runtime.Goexit in a RoundTripper.
+		// It does something only after a runtime.Goexit in a RoundTripper.
 		defer c.finishFetch(f, fetched{}, errors.New("the fetch ended without an answer"))
 		got, err := c.fetchSafely(ctx, cause)
 		c.finishFetch(f, got, err)
@@ -350,7 +350,7 @@ func (c *jwksCache) startFetch(cause fetchCause) *flight {
 	return f
 }
 
-// fetchSafely contains a panic, which may come out of the caller's own Transport.
+// fetchSafely turns a panic into an error. It may come from the user's Transport.
 func (c *jwksCache) fetchSafely(ctx context.Context, cause fetchCause) (got fetched, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -360,10 +360,10 @@ func (c *jwksCache) fetchSafely(ctx context.Context, cause fetchCause) (got fetc
 	return c.fetch(ctx, cause)
 }
 
-// waitLimit ends a caller's wait for the keys to be brought up to date, where the
-// last attempt failed and there are keys to go on with: "a service that was idle
-// for longer waits three seconds for an answer". Otherwise it is nil, and the wait
-// ends with the fetch.
+// waitLimit limits how long a caller waits for newer keys, if the last attempt
+// failed and there are keys to go on with: "a service that was idle for longer
+// waits three seconds for an answer". Otherwise it is nil, and the wait ends with
+// the fetch.
 func (c *jwksCache) waitLimit(s *cacheState, now keypolicy.Instant) <-chan time.Time {
 	if s.err != nil && c.trusted(s, now) {
 		return time.After(keypolicy.StaleWait)
@@ -384,9 +384,9 @@ func (f *flight) wait(ctx context.Context, limit <-chan time.Time) error {
 	}
 }
 
-// finishFetch takes in what f brought, and lets go those who wait for it, before a log
-// or a disk can hang. Of a fetch that was given up on, a late answer changes
-// nothing.
+// finishFetch stores the result of f and releases those who wait for it. Only then
+// does it use a log or a disk, which may hang. If f was given up on, its late
+// answer changes nothing.
 func (c *jwksCache) finishFetch(f *flight, got fetched, err error) {
 	c.mu.Lock()
 	if c.flight != f {
@@ -415,8 +415,8 @@ func (c *jwksCache) finishFetch(f *flight, got fetched, err error) {
 	}
 }
 
-// save writes the snapshot. If another goroutine is writing it, that one writes
-// it once more.
+// save writes the snapshot. If another goroutine is writing it, that one writes it
+// again.
 func (c *jwksCache) save() {
 	if c.snapshot == nil || c.unsaved.Add(1) > 1 {
 		return
@@ -467,8 +467,8 @@ func (c *jwksCache) afterSuccess(s *cacheState, now keypolicy.Instant, cause fet
 	return &next
 }
 
-// log tells what is new, of keys in use, of odd ones, and of the issuer, and then
-// of the fetch: whoever has read that line has read them all.
+// log logs what a fetch changed: the keys in use, those that can't be used, and the
+// issuer. Then it logs the fetch: whoever has read that line has read them all.
 func (c *jwksCache) log(cause fetchCause, last, next *cacheState) {
 	if next.err != nil {
 		c.logger.Warn("kubejwt: fetching keys failed", "cause", string(cause), "error", next.err,
@@ -487,8 +487,8 @@ func (c *jwksCache) log(cause fetchCause, last, next *cacheState) {
 	c.logger.Debug("kubejwt: fetched keys", "cause", string(cause), "keys", len(next.keys.Keys), "life", next.life)
 }
 
-// logChange tells which keys a set has that the last one, nil if there was none,
-// had not, and the other way round.
+// logChange logs which keys were added and removed since the last set, which is
+// nil if there was none.
 func logChange(logger *slog.Logger, last, next *keyset.Set) {
 	if next.SameKeys(last) {
 		return
@@ -500,8 +500,8 @@ func logChange(logger *slog.Logger, last, next *keyset.Set) {
 	logger.Info("kubejwt: the key set changed", "added", loggedIDs(next.Without(last)), "removed", removed)
 }
 
-// logDropped tells which keys a set has that are not used, if the last one, nil
-// if there was none, had others.
+// logDropped logs the keys of a set that are not used, unless the last set, nil if
+// there was none, had the same ones.
 func logDropped(logger *slog.Logger, last, next *keyset.Set) {
 	if last != nil && slices.Equal(next.Dropped, last.Dropped) {
 		return
@@ -526,7 +526,7 @@ func (c *jwksCache) addStats(s *Stats) {
 	s.UnknownKeyFetches = c.onDemand.Load()
 	s.UnknownKeyThrottled = c.throttled.Load()
 	if state == nil {
-		return // not in use yet: nothing is read to tell of it
+		return // not in use yet
 	}
 	s.LastError = state.err
 	if state.err != nil {

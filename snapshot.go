@@ -18,7 +18,7 @@ import (
 	"github.com/kubejwt/kubejwt/internal/strictjson"
 )
 
-// snapshotFile is where the last good key set outlives the process.
+// snapshotFile keeps the last good key set for the next start of the process.
 type snapshotFile struct {
 	path   string
 	issuer string // configured; "" if it is learnt, and then restored
@@ -27,8 +27,8 @@ type snapshotFile struct {
 	write  func(path string, data []byte) error // replaceFile, except in tests
 }
 
-// snapshot is the content of the file. Keys of one origin must not serve for
-// another, so that it says where they are from.
+// snapshot is the content of the file. It says where the keys are from: those of
+// one origin must not be used for another.
 type snapshot struct {
 	Issuer       string        `json:"issuer"`
 	FormerIssuer string        `json:"formerIssuer"`
@@ -44,9 +44,9 @@ type snapshotKey struct {
 	SPKI  []byte `json:"spki"` // DER SubjectPublicKeyInfo
 }
 
-// load returns the state that the file holds, as one past its life so that a
-// fetch is tried before it is used, or beside an error an empty state. A panic is
-// an error: in a goroutine of its own it would end the process.
+// load returns the state that the file holds. It is past its life, so that a fetch
+// is tried before it is used. With an error, the state is empty. A panic becomes an
+// error: otherwise it would end the process.
 func (f *snapshotFile) load(
 	ctx context.Context, now keypolicy.Instant, maxStale time.Duration,
 ) (state *cacheState, err error) {
@@ -65,7 +65,8 @@ func (f *snapshotFile) load(
 func (f *snapshotFile) report(state *cacheState, err error, logger *slog.Logger) {
 	switch {
 	case err == nil:
-		logger.Info("kubejwt: starting with the keys of the snapshot", "file", f.path, "fetched_at", state.fetchedAt.Wall)
+		logger.Info("kubejwt: starting with the keys of the snapshot",
+			"file", f.path, "fetched_at", state.fetchedAt.Wall)
 	case !errors.Is(err, os.ErrNotExist):
 		logger.Warn("kubejwt: the snapshot is not used", "file", f.path, "why", err)
 	}
@@ -83,11 +84,11 @@ func (f *snapshotFile) read(ctx context.Context, now keypolicy.Instant, maxStale
 	age := now.Wall.Sub(s.FetchedAt)
 	switch {
 	case s.Issuer == "", f.issuer != "" && s.Issuer != f.issuer:
-		return nil, errors.New("it is of another issuer")
+		return nil, errors.New("it is for another issuer")
 	case s.URLSHA256 != f.url:
 		return nil, errors.New("it is from another URL")
 	case s.RootsSHA256 != f.roots(ctx):
-		return nil, errors.New("its origin was judged by other roots")
+		return nil, errors.New("its origin was verified with other roots")
 	case age < 0, s.FormerSince.After(now.Wall):
 		return nil, errors.New("it is from the future")
 	case maxStale >= 0 && age >= maxStale:
@@ -111,14 +112,14 @@ func (s *snapshot) keySet() (*keyset.Set, error) {
 	for _, k := range s.Keys {
 		public, err := x509.ParsePKIXPublicKey(k.SPKI)
 		if err != nil || k.KeyID == "" {
-			return nil, errors.New("a key of it does not decode")
+			return nil, errors.New("a key in it does not decode")
 		}
 		keys = append(keys, PublicKey{KeyID: k.KeyID, Key: public})
 	}
 	return keys.keySet()
 }
 
-// save replaces the file. A failure costs the snapshot, not the service.
+// save replaces the file. If that fails, the service goes on without a snapshot.
 func (f *snapshotFile) save(state *cacheState, logger *slog.Logger) {
 	data, err := f.encode(state)
 	if err == nil {
@@ -150,13 +151,13 @@ func (f *snapshotFile) encode(state *cacheState) ([]byte, error) {
 const (
 	tempPrefix = ".kubejwt-snapshot-"
 
-	// leftoverAge is when a temporary file is nobody's any more: whoever writes a
-	// snapshot for that long has a disk that hangs.
+	// leftoverAge is how old a temporary file must be to be removed. Somebody who is
+	// still writing it has a disk that hangs.
 	leftoverAge = time.Hour
 )
 
-// replaceFile writes data to path in one step, so that a reader finds the old
-// content or the new.
+// replaceFile writes data to path in one step, so that a reader finds either the
+// old or the new content.
 func replaceFile(path string, data []byte) error {
 	folder := filepath.Dir(path)
 	removeLeftovers(folder)

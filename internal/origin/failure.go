@@ -15,20 +15,18 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kubejwt/kubejwt/internal/keypolicy"
 	"github.com/kubejwt/kubejwt/internal/quote"
 )
 
-const (
-	maxErrorText  = 512 // of a Transport's error, which may quote anything
-	maxRetryAfter = 10 * time.Minute
-)
+const maxErrorText = 512 // bytes of a Transport's error, which may quote anything
 
-// A StatusError is an answer with another status than 200.
+// A StatusError is an answer with a status other than 200.
 type StatusError struct {
 	URL        URL
 	Code       int
 	Unsent     string        // why no bearer token was sent; "": one was
-	RetryAfter time.Duration // as the answer asks for; 0: it does not
+	RetryAfter time.Duration // what the answer asks for; 0: nothing
 }
 
 func (e *StatusError) Error() string {
@@ -51,8 +49,8 @@ func (e *StatusError) sent() string {
 	return "a bearer token was sent"
 }
 
-// explain passes on the errors that hold nothing of the answer: others quote
-// what came. It names the variable that chose a proxy.
+// explain passes on only errors that hold nothing of the answer: some errors quote it.
+// It names the variable that chose a proxy.
 func (c *Client) explain(u URL, request *http.Request, err error) error {
 	return fmt.Errorf("GET %s: %w%s", u, c.harmless(request, err), c.viaProxy(request))
 }
@@ -70,7 +68,7 @@ func (c *Client) harmless(request *http.Request, err error) error {
 	case c.given != nil && leaks(err, request):
 		return fmt.Errorf("%sTransport failed, with an error that quotes the request or the answer", c.prefix)
 	case c.given != nil:
-		// Its text alone: an error of ours in it would pass for a verdict.
+		// Only its text: one of our own errors in it would look like a verdict.
 		text := err.Error()
 		return fmt.Errorf("%sTransport: %s", c.prefix, text[:min(len(text), maxErrorText)])
 	case isNetwork, isCertificate, isRecord, errors.Is(err, io.EOF):
@@ -78,12 +76,12 @@ func (c *Client) harmless(request *http.Request, err error) error {
 	case errors.Is(err, context.Canceled):
 		return errors.New("the request was cancelled")
 	default:
-		return errors.New("no answer in HTTP over TLS, from the server or a proxy on the way")
+		return errors.New("no answer in HTTP over TLS, from the server or from a proxy on the way")
 	}
 }
 
-// viaProxy tells of the proxy that the environment chose for a request: a
-// NO_PROXY that lacks the server is a common reason for a failure.
+// viaProxy names the variable that chose a proxy for a request. A NO_PROXY that does
+// not list the server is a common reason for a failure.
 func (c *Client) viaProxy(request *http.Request) string {
 	if c.given != nil || c.proxy == nil {
 		return ""
@@ -94,37 +92,37 @@ func (c *Client) viaProxy(request *http.Request) string {
 	upper := strings.ToUpper(request.URL.Scheme) + "_PROXY"
 	for _, name := range []string{upper, strings.ToLower(upper)} {
 		if os.Getenv(name) != "" {
-			return fmt.Sprintf(" (through the proxy that %s names: NO_PROXY has to list %s if it is to be asked directly)",
+			return fmt.Sprintf(" (through the proxy that %s names: to ask %s directly, list it in NO_PROXY)",
 				name, request.URL.Hostname())
 		}
 	}
 	return " (through a proxy that the environment names)"
 }
 
-// leaks reports whether the text of err holds the bearer token or what looks
-// like one.
+// leaks reports whether the text of err holds the bearer token, or something that
+// looks like a token.
 func leaks(err error, request *http.Request) bool {
 	text := err.Error()
 	bearer := strings.TrimPrefix(request.Header.Get("Authorization"), "Bearer ")
 	return quote.HoldsToken(text) || bearer != "" && strings.Contains(text, bearer)
 }
 
-// retryAfter reads seconds or a date (RFC 9110, section 10.2.3) from an answer
-// that tells its origin is busy; 0 if there is neither.
+// retryAfter returns the Retry-After of an answer that says that the origin is busy:
+// seconds or a date (RFC 9110, section 10.2.3). It is 0 if there is neither.
 func retryAfter(response *http.Response) time.Duration {
 	if response.StatusCode != http.StatusTooManyRequests && response.StatusCode != http.StatusServiceUnavailable {
 		return 0
 	}
 	value := response.Header.Get("Retry-After")
-	// Of a number out of range, ParseUint returns the largest.
+	// For a number out of range, ParseUint returns the largest.
 	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
-		return time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second
+		return time.Duration(min(seconds, uint64(keypolicy.MaxRetryAfter/time.Second))) * time.Second
 	}
 	date, err := http.ParseTime(value)
 	if err != nil {
 		return 0
 	}
-	// One moment for all who were told of it: they don't come back at once.
-	after := min(max(0, time.Until(date)), maxRetryAfter)
+	// Everybody gets the same date: this keeps them from coming back at once.
+	after := min(max(0, time.Until(date)), keypolicy.MaxRetryAfter)
 	return after + rand.N(after/5+time.Second)
 }
