@@ -126,7 +126,8 @@ type NotAllowedError struct {
 }
 
 func (e *NotAllowedError) Error() string {
-	text := "kubejwt: " + e.Claims.Username() + " is authenticated, but it is not one of the service accounts that may call"
+	text := "kubejwt: " + e.Claims.Username() +
+		" is authenticated, but it is not one of the service accounts that may call"
 	if e.Advice == "" {
 		return text
 	}

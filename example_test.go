@@ -177,7 +177,7 @@ func ExampleTransport() {
 	}}
 	_, err := client.Get("https://elsewhere.example/")
 	fmt.Println(err)
-	// Output: Get "https://elsewhere.example/": kubejwt: Transport: the token is for https://data-store.prod.svc:443, and the request goes to https://elsewhere.example:443
+	// Output: Get "https://elsewhere.example/": kubejwt: Transport: the token is for https://data-store.prod.svc:443, but the request goes to https://elsewhere.example:443
 }
 
 // What a refusal says, for the log.

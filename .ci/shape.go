@@ -32,7 +32,8 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Printf("%d unexported package-level names in the root package, of at most %d:\n%s\n", len(names), mostNames, strings.Join(names, " "))
+	fmt.Printf("%d unexported package-level names in the root package, of at most %d:\n%s\n",
+		len(names), mostNames, strings.Join(names, " "))
 	// The tables of internal/vectors have a vector a line.
 	out, err := exec.Command("git", "ls-files", "*.go", ":!internal/vectors").Output()
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package accounts has the lists of service accounts in which users say who may
-// call, or whose tokens are watched.
+// Package accounts has lists of service accounts. Users say with them who may call,
+// or whose pods are watched.
 package accounts
 
 import (
@@ -13,12 +13,12 @@ import (
 // All stands for every namespace or name of an Account.
 const All = "*"
 
-// An Account is one service account, all of a namespace if Name is All, or every
-// one if both are.
+// An Account is one service account. If Name is All, it is all of the namespace. If
+// both fields are All, it is every one.
 type Account struct{ Namespace, Name string }
 
-// A List is a set of service accounts. The zero List has none. It does not
-// change: it is safe for concurrent use by multiple goroutines.
+// A List is a set of service accounts. The zero List is empty. A List does not
+// change, so it is safe for concurrent use by multiple goroutines.
 type List struct {
 	everyone   bool
 	namespaces map[string]bool
@@ -62,7 +62,8 @@ func (l *List) Covers(entry string) bool {
 	return l.Has(namespace, name)
 }
 
-// Entries returns the entries in no order, without those that a wider one covers.
+// Entries returns the entries in no particular order, without those that a wider one
+// covers.
 func (l *List) Entries() []Account {
 	if l.everyone {
 		return []Account{{All, All}}

@@ -1,9 +1,8 @@
-// Package jws parses compact JSON Web Signatures (RFC 7515, section 7.1) of
-// the one profile that Kubernetes mints, and verifies them with the standard
-// library. It holds no signing code.
+// Package jws parses compact JSON Web Signatures (RFC 7515, section 7.1) in the one
+// form that Kubernetes issues, and verifies them with the standard library. It has no
+// signing code.
 //
-// What it hands out before [Compact.Verify] has succeeded is unverified, and
-// named so.
+// Everything that it returns before [Compact.Verify] has succeeded is unverified.
 package jws
 
 import (
@@ -23,7 +22,7 @@ import (
 	"github.com/kubejwt/kubejwt/internal/strictjson"
 )
 
-// Limits on what anybody may send.
+// Limits. Anybody may send a token.
 const (
 	MaxSize        = 16 << 10 // of a token: a pod's is about 1.2 KB, and audiences are not bounded
 	maxHeaderSize  = 8 << 10  // of the header segment
@@ -31,7 +30,7 @@ const (
 	maxBrackets    = 64       // { and [ in a payload: 12 KB of nested objects cost a decoder ten signature checks
 	maxCommas      = 256      // in a payload, for the same reason
 	minRSABits     = 2048     // RFC 7518, section 3.3
-	maxRSABits     = 8192     // an API server may sign with one. A check takes a millisecond
+	maxRSABits     = 8192     // an API server may sign with such a key; a check takes a millisecond
 	minRSAExponent = 65537    // FIPS 186-5, section 5.4
 	maxRSAExponent = 1<<31 - 1
 )
@@ -45,14 +44,14 @@ const (
 )
 
 var (
-	// ErrTooLarge is the error of a token over MaxSize.
+	// ErrTooLarge is the error for a token over MaxSize.
 	ErrTooLarge = fmt.Errorf("more than %d bytes", MaxSize)
-	// ErrAlgorithm is the error of a header whose alg is missing or not one
-	// of the four.
+	// ErrAlgorithm is the error for a header whose alg is missing or not one of
+	// the four.
 	ErrAlgorithm = errors.New("an alg that Kubernetes does not sign with")
-	// ErrSignature is the error of a signature that the key did not make.
+	// ErrSignature is the error for a signature that the key did not make.
 	ErrSignature = errors.New("the signature does not match")
-	// ErrUnfit is the error of a key that is not for the token's alg.
+	// ErrUnfit is the error for a key that is not for the token's alg.
 	ErrUnfit = errors.New("the key is not for this alg")
 )
 
@@ -62,14 +61,14 @@ type Compact struct {
 	signed                     string // the first two segments as they came
 }
 
-// Split takes a compact JWS apart. It accepts one spelling of every token:
-// what Split accepts is what encoding the three parts again would give.
+// Split splits a compact JWS into its parts. It accepts only one spelling of each
+// token: the one that encoding the three parts again would give.
 func Split(token string) (Compact, error) {
 	if len(token) > MaxSize {
 		return Compact{}, ErrTooLarge
 	}
 	if strings.HasPrefix(token, "Bearer ") {
-		return Compact{}, errors.New("the scheme Bearer in front of the token: hand over the token alone")
+		return Compact{}, errors.New("the scheme Bearer in front of the token: pass only the token")
 	}
 	// Go's decoder skips these two even when it is strict.
 	if strings.IndexByte(token, '\n') >= 0 || strings.IndexByte(token, '\r') >= 0 {
@@ -109,7 +108,8 @@ func Split(token string) (Compact, error) {
 	return c, nil
 }
 
-// decode decodes segment to the end of room, and returns the longer room too.
+// decode appends the decoded segment to room. It returns that segment and the longer
+// room.
 func decode(room []byte, segment string) (decoded, longer []byte, err error) {
 	longer, err = base64.RawURLEncoding.Strict().AppendDecode(room, []byte(segment))
 	if err != nil {
@@ -118,8 +118,8 @@ func decode(room []byte, segment string) (decoded, longer []byte, err error) {
 	return slices.Clip(longer[len(room):]), longer, nil
 }
 
-// checkComplexity bounds what decoding a payload can cost, before it is
-// decoded. Characters inside strings count, which costs no real token anything.
+// checkComplexity limits what decoding a payload can cost, before it is decoded.
+// Characters inside strings count too. Real tokens are far below the limits.
 func checkComplexity(payload []byte) error {
 	brackets := bytes.Count(payload, []byte("{")) + bytes.Count(payload, []byte("["))
 	if commas := bytes.Count(payload, []byte(",")); brackets > maxBrackets || commas > maxCommas {
@@ -128,11 +128,11 @@ func checkComplexity(payload []byte) error {
 	return nil
 }
 
-// UnverifiedPayload is the decoded payload. The caller keeps it to itself
-// until Verify has succeeded.
+// UnverifiedPayload is the decoded payload. The caller must not pass it on until Verify
+// has succeeded.
 func (c Compact) UnverifiedPayload() []byte { return c.payload }
 
-// HasHeader reports whether the header of c is these bytes, when decoded.
+// HasHeader reports whether these bytes are the decoded header of c.
 func (c Compact) HasHeader(decoded []byte) bool { return bytes.Equal(c.header, decoded) }
 
 // CloneHeader returns a copy of the decoded header, for HasHeader.
@@ -141,13 +141,13 @@ func (c Compact) CloneHeader() []byte { return bytes.Clone(c.header) }
 // Header is a decoded, unverified header.
 type Header struct {
 	Algorithm string
-	KeyID     string // "" if there was none; never an empty one that was there
+	KeyID     string // "" if there was none: an empty kid is refused
 }
 
-// ParseHeader decodes the header of c. It is closed: alg, kid and typ are all
-// that kube-apiserver mints and all that it lets an external signer mint
-// (pkg/serviceaccount/externaljwt/plugin validateJWTHeader), so that jku, jwk,
-// x5u, crit, b64 and whatever comes next cannot change a token's meaning.
+// ParseHeader decodes the header of c. It allows alg, kid and typ and nothing else.
+// kube-apiserver writes no other members, nor does it let an external signer write any
+// (pkg/serviceaccount/externaljwt/plugin validateJWTHeader). So jku, jwk, x5u, crit,
+// b64 and whatever comes next can't change what a token means.
 func (c Compact) ParseHeader() (Header, error) {
 	var members struct {
 		Algorithm headerString `json:"alg"`
@@ -163,7 +163,7 @@ func (c Compact) ParseHeader() (Header, error) {
 		return Header{}, algorithmError(members.Algorithm.value)
 	}
 	if members.Type.present && members.Type.value != "JWT" {
-		return Header{}, errors.New("another typ")
+		return Header{}, errors.New("a typ other than JWT")
 	}
 	kid := members.KeyID
 	if kid.present && kid.value == "" || len(kid.value) > maxKeyIDSize {
@@ -172,8 +172,8 @@ func (c Compact) ParseHeader() (Header, error) {
 	return Header{Algorithm: members.Algorithm.value, KeyID: kid.value}, nil
 }
 
-// algorithmError names an alg as short as the registered ones are, and no other:
-// a header is anybody's.
+// algorithmError names an alg only if it is as short and plain as the registered ones,
+// since anybody may have written the header.
 func algorithmError(alg string) error {
 	for i := range len(alg) {
 		if c := alg[i]; (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
@@ -186,14 +186,14 @@ func algorithmError(alg string) error {
 	return fmt.Errorf("%w: %s", ErrAlgorithm, alg)
 }
 
-// headerString is a member that is a string or absent, and never null.
+// headerString is a member that is a string or absent. It can't be null.
 type headerString struct {
 	value   string
 	present bool
 }
 
 func (s *headerString) UnmarshalJSONFrom(from *strictjson.Decoder) error {
-	// Before it is read: 6000 brackets cost more than checking a signature.
+	// Check before reading: 6000 brackets cost more than checking a signature.
 	if from.PeekKind() != '"' {
 		return errors.New("not a string")
 	}
@@ -209,7 +209,7 @@ type Key struct {
 	hash      crypto.Hash
 }
 
-// NewKey judges whether public is a key that tokens may be signed with. It
+// NewKey returns an error unless public is a key that tokens may be signed with. It
 // keeps public, which must not change afterwards.
 func NewKey(public crypto.PublicKey) (Key, error) {
 	switch public := public.(type) {
@@ -218,7 +218,8 @@ func NewKey(public crypto.PublicKey) (Key, error) {
 	case *ecdsa.PublicKey:
 		return newECDSAKey(public)
 	default:
-		return Key{}, fmt.Errorf("a key of type %T, which Kubernetes does not sign with: want RSA, or ECDSA on P-256, P-384 or P-521", public)
+		return Key{}, fmt.Errorf("a key of type %T, which Kubernetes does not sign with: "+
+			"want RSA, or ECDSA on P-256, P-384 or P-521", public)
 	}
 }
 
@@ -233,7 +234,8 @@ func newRSAKey(public *rsa.PublicKey) (Key, error) {
 		return Key{}, errors.New("an RSA key with an even modulus")
 	}
 	if e := public.E; e < minRSAExponent || e > maxRSAExponent || e%2 == 0 {
-		return Key{}, fmt.Errorf("an RSA key with the exponent %d: want an odd one from %d to %d", e, minRSAExponent, maxRSAExponent)
+		return Key{}, fmt.Errorf("an RSA key with the exponent %d: want an odd one from %d to %d",
+			e, minRSAExponent, maxRSAExponent)
 	}
 	return Key{RS256, public, crypto.SHA256}, nil
 }
@@ -263,8 +265,8 @@ func newECDSAKey(public *ecdsa.PublicKey) (Key, error) {
 // Algorithm is the one alg that k is for.
 func (k Key) Algorithm() string { return k.algorithm }
 
-// Verify checks the signature of c with k. The algorithm is the key's own: a
-// header that names another is ErrUnfit before any arithmetic (RFC 8725,
+// Verify checks the signature of c with k. It uses the key's own algorithm. If the
+// header names another one, the error is ErrUnfit, before any arithmetic (RFC 8725,
 // section 3.1).
 func (c Compact) Verify(h Header, k Key) error {
 	if h.Algorithm != k.algorithm {
@@ -291,8 +293,8 @@ func (c Compact) Verify(h Header, k Key) error {
 	}
 }
 
-// stackSize is the size up to which a token is hashed from a buffer on the
-// stack, without an allocation: a pod's is smaller.
+// stackSize is the size up to which a token is hashed from a buffer on the stack,
+// without an allocation. A pod's token is smaller.
 const stackSize = 2 << 10
 
 func (k Key) digest(signed string) []byte {
@@ -311,12 +313,12 @@ func (k Key) digest(signed string) []byte {
 	}
 }
 
-// maxASN1 is the size of the largest signature in ASN.1: of P-521.
+// maxASN1 is the size of the largest signature in ASN.1, which is one on P-521.
 const maxASN1 = 3 + 2*(2+1+66)
 
-// appendASN1 appends a signature of RFC 7518, section 3.4 (r and s at the full
-// width of the curve) in the form that crypto/ecdsa takes: DER, a SEQUENCE of
-// two INTEGERs.
+// appendASN1 appends a signature in the form that crypto/ecdsa takes: a SEQUENCE of
+// two INTEGERs in DER. It came as r and s, each at the full width of the curve (RFC
+// 7518, section 3.4).
 func appendASN1(der, signature []byte) []byte {
 	var room [maxASN1]byte
 	numbers := appendInteger(room[:0], signature[:len(signature)/2])

@@ -17,29 +17,29 @@ import (
 	"github.com/kubejwt/kubejwt/internal/textfile"
 )
 
-// decodeJWKS opens the envelope of RFC 7517, section 5.
+// decodeJWKS returns the keys in a JWKS (RFC 7517, section 5), still encoded.
 func decodeJWKS(data []byte) ([]json.RawMessage, error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 		Type string            `json:"kty"`
 	}
 	if err := strictjson.Unmarshal(data, &set); err != nil {
-		return nil, fmt.Errorf("no JWKS: %w", err)
+		return nil, fmt.Errorf("not a JWKS: %w", err)
 	}
 	switch {
 	case set.Keys == nil && set.Type != "":
 		return nil, errors.New(`a single JWK: put it into {"keys":[…]}`)
 	case len(set.Keys) == 0:
-		return nil, errors.New("no JWKS: it has no keys")
+		return nil, errors.New("not a JWKS: it has no keys")
 	case len(set.Keys) > MaxKeys:
-		return nil, fmt.Errorf("a JWKS of %d keys: at most %d are read", len(set.Keys), MaxKeys)
+		return nil, fmt.Errorf("a JWKS with %d keys: at most %d are read", len(set.Keys), MaxKeys)
 	}
 	return set.Keys, nil
 }
 
 // entry is one key of a JWKS, or what is wrong with it.
 type entry struct {
-	id  string // "" if it has none that could be read
+	id  string // "" if there is none that can be read
 	key *Key
 	err error
 }
@@ -60,7 +60,7 @@ func readJWKS(data []byte) ([]entry, error) {
 	return entries, nil
 }
 
-// collect makes a set of the usable keys, and notes the others.
+// collect makes a set of the usable keys, and lists the others in Dropped.
 func collect(entries []entry) *Set {
 	set := newSet()
 	for _, e := range entries {
@@ -73,9 +73,9 @@ func collect(entries []entry) *Set {
 	return set
 }
 
-// parseJWKS reads a set whose caller sees the error at once: an odd key is one.
-// A key of an unknown kty or crv is skipped, as RFC 7517, section 5 asks, if a
-// usable one is left.
+// parseJWKS reads a set for a caller who sees the error at once, so an odd key is
+// an error. A key with an unknown kty or crv is skipped, as RFC 7517, section 5
+// asks, if a usable one is left.
 func parseJWKS(data []byte) (*Set, error) {
 	entries, err := readJWKS(data)
 	if err != nil {
@@ -89,9 +89,9 @@ func parseJWKS(data []byte) (*Set, error) {
 	return collect(entries).unambiguous()
 }
 
-// parseJWKSFile reads a set that a person put into a file. What an API server
-// publishes may have an odd key, which is dropped as in a fetched set. A secret
-// is an error: it must not lie there.
+// parseJWKSFile reads a set that a person put into a file. An API server may have
+// published it with an odd key, which is dropped as in a fetched set. A secret is an
+// error: it must not be there.
 func parseJWKSFile(data []byte) (*Set, error) {
 	entries, err := readJWKS(data)
 	if err != nil {
@@ -105,13 +105,13 @@ func parseJWKSFile(data []byte) (*Set, error) {
 	return collect(entries).unambiguous()
 }
 
-// ParseFetched reads a JWKS that came over the network: a key that cannot be
-// used is dropped and the others stay (RFC 7517, section 5). A set without a
-// usable key is an error.
+// ParseFetched reads a JWKS that came over the network. A key that can't be used is
+// dropped and the others stay (RFC 7517, section 5). A set without a usable key is
+// an error.
 func ParseFetched(data []byte) (*Set, error) {
 	data, err := textfile.Decode(data)
 	if err != nil {
-		return nil, fmt.Errorf("no JWKS: %w", err)
+		return nil, fmt.Errorf("not a JWKS: %w", err)
 	}
 	entries, err := readJWKS(data)
 	if err != nil {
@@ -122,7 +122,7 @@ func ParseFetched(data []byte) (*Set, error) {
 	return set.usable()
 }
 
-// jwkHead is what tells whether a JSON Web Key is one for here at all.
+// jwkHead has the members that tell whether a JSON Web Key can be used here.
 type jwkHead struct {
 	Type  string  `json:"kty"`
 	Curve string  `json:"crv"`
@@ -138,7 +138,7 @@ type jwkHead struct {
 	Others    json.RawMessage `json:"oth"`
 }
 
-// check lets known public keys pass, and nothing else.
+// check returns an error unless this is a public key of a known kind.
 func (h *jwkHead) check() error {
 	private := [][]byte{h.D, h.P, h.Q, h.DP, h.DQ, h.QI, h.Others}
 	switch {
@@ -159,8 +159,7 @@ func (h *jwkHead) check() error {
 	}
 }
 
-// jwk is a JSON Web Key of a known kind as far as it matters here. The x5*
-// members do not.
+// jwk has the members of a JSON Web Key that matter here. The x5* members don't.
 type jwk struct {
 	Type       string   `json:"kty"`
 	Curve      string   `json:"crv"`
@@ -174,15 +173,15 @@ type jwk struct {
 }
 
 var (
-	// errUnknownKeyType is of a key that a later Kubernetes may sign with.
+	// errUnknownKeyType is the error for a key that a later Kubernetes may sign with.
 	errUnknownKeyType = errors.New("an unknown kty or crv")
 
-	errSymmetric = errors.New("a symmetric key, which anybody who verifies could sign with")
+	errSymmetric = errors.New("a symmetric key: whoever can verify with it can also sign with it")
 	errPrivate   = errors.New("a private key, which must stay with the API server")
 )
 
-// parseJWK reads one key. It returns the kid, "" if there is none, beside an
-// error too.
+// parseJWK reads one key. It returns the kid, "" if there is none, even with an
+// error.
 func parseJWK(raw []byte) (k *Key, id string, err error) {
 	var head jwkHead
 	if err := strictjson.Unmarshal(raw, &head); err != nil {
@@ -212,13 +211,13 @@ func parseJWK(raw []byte) (k *Key, id string, err error) {
 		return nil, id, err
 	}
 	if j.Algorithm != nil && *j.Algorithm != k.Algorithm() {
-		return nil, id, fmt.Errorf("a key whose alg is not %s, as its type asks for", k.Algorithm())
+		return nil, id, fmt.Errorf("a key whose alg is not %s, the only one for its type", k.Algorithm())
 	}
 	return k, id, nil
 }
 
-// checkUse lets a key pass that is for checking signatures (RFC 7517, sections
-// 4.2 and 4.3).
+// checkUse returns an error unless the key is for verifying signatures (RFC 7517,
+// sections 4.2 and 4.3).
 func (j *jwk) checkUse() error {
 	switch {
 	case j.Use != nil && *j.Use != "sig":
@@ -232,8 +231,8 @@ func (j *jwk) checkUse() error {
 	}
 }
 
-// public is the key itself. It takes what go-jose takes, with which Kubernetes
-// reads a JWKS, where there is one way to read it.
+// public returns the key itself. It takes what go-jose takes, which Kubernetes uses
+// to read a JWKS, as long as there is only one way to read it.
 func (j *jwk) public() (crypto.PublicKey, error) {
 	if j.Type == "RSA" {
 		return j.rsa()
@@ -241,8 +240,8 @@ func (j *jwk) public() (crypto.PublicKey, error) {
 	return j.ec()
 }
 
-// rsa takes bytes of zero in front of n, which some tools write since its first
-// bit is set: they do not change which integer it is.
+// rsa allows zero bytes in front of n: some tools write one, because the first bit of
+// n is set. They don't change the integer.
 func (j *jwk) rsa() (*rsa.PublicKey, error) {
 	n, err := decodeMember("n", j.N)
 	if err != nil {
@@ -254,9 +253,9 @@ func (j *jwk) rsa() (*rsa.PublicKey, error) {
 	}
 	switch {
 	case len(e) > 4:
-		return nil, fmt.Errorf("an RSA key whose e is too large: it has %d bytes, and 4 at most are read", len(e))
+		return nil, fmt.Errorf("an RSA key whose e is too large: it has %d bytes, and at most 4 are read", len(e))
 	case e[0] == 0:
-		return nil, errors.New("an RSA key whose e is not canonical: a byte of zero is in front of it")
+		return nil, errors.New("an RSA key whose e is not canonical: there is a zero byte in front of it")
 	}
 	return &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}, nil
 }
@@ -279,7 +278,7 @@ func (j *jwk) ec() (*ecdsa.PublicKey, error) {
 	return public, nil
 }
 
-// curveOf returns nil for a curve that no algorithm of ours is for.
+// curveOf returns nil for a curve that none of our algorithms uses.
 func curveOf(name string) elliptic.Curve {
 	switch name {
 	case "P-256":
@@ -293,21 +292,21 @@ func curveOf(name string) elliptic.Curve {
 	}
 }
 
-// decodeCoordinate decodes a member that has the full width of the curve (RFC
-// 7518, section 6.2.1.2).
+// decodeCoordinate decodes a member, which must have the full width of the curve
+// (RFC 7518, section 6.2.1.2).
 func decodeCoordinate(member, s string, curve elliptic.Curve) ([]byte, error) {
 	decoded, err := decodeMember(member, s)
 	if err != nil {
 		return nil, err
 	}
 	if width := (curve.Params().BitSize + 7) / 8; len(decoded) != width {
-		return nil, fmt.Errorf("an EC key whose %s has %d bytes: want %d, as %s asks for",
+		return nil, fmt.Errorf("an EC key whose %s has %d bytes: want %d for %s",
 			member, len(decoded), width, curve.Params().Name)
 	}
 	return decoded, nil
 }
 
-// decodeMember decodes base64url in its one spelling.
+// decodeMember decodes base64url, in its only canonical spelling.
 func decodeMember(member, s string) ([]byte, error) {
 	decoded, err := base64.RawURLEncoding.Strict().DecodeString(s)
 	switch {
@@ -316,7 +315,7 @@ func decodeMember(member, s string) ([]byte, error) {
 	case strings.Contains(s, "="):
 		return nil, fmt.Errorf("a key whose %s is not canonical base64url: it is padded with =", member)
 	case strings.ContainsAny(s, "+/"):
-		return nil, fmt.Errorf("a key whose %s is not base64url, which has - and _ for + and /", member)
+		return nil, fmt.Errorf("a key whose %s is not base64url, which has - and _ instead of + and /", member)
 	case err != nil, strings.ContainsAny(s, "\r\n"):
 		return nil, fmt.Errorf("a key whose %s is not canonical base64url", member)
 	default:

@@ -1,5 +1,6 @@
-// Package keyset has the public keys of a cluster as a value: parsed from PEM or
-// from a JWKS, checked, and found by their IDs. It knows no network and no clock.
+// Package keyset has the public keys of a cluster as a value. They are parsed from
+// PEM or from a JWKS, checked, and found by their IDs. The package uses no network
+// and no clock.
 package keyset
 
 import (
@@ -32,8 +33,9 @@ type Key struct {
 	Fingerprint [sha256.Size]byte // of SPKI
 }
 
-// NewKey copies and checks a key. An empty ID is derived from it as Kubernetes
-// does (keyIDFromPublicKey in k8s.io/kubernetes pkg/serviceaccount/jwt.go).
+// NewKey copies and checks a key. If id is empty, it is derived from the key as
+// Kubernetes does (keyIDFromPublicKey in k8s.io/kubernetes
+// pkg/serviceaccount/jwt.go).
 func NewKey(id string, public crypto.PublicKey) (*Key, error) {
 	if len(id) > maxKeyID {
 		return nil, fmt.Errorf("a KeyID of more than %d bytes", maxKeyID)
@@ -59,19 +61,19 @@ func NewKey(id string, public crypto.PublicKey) (*Key, error) {
 	return k, nil
 }
 
-// A Set is a set of usable keys, each under an ID of its own. It does not change
-// once it has been made: make it with New, Parse, ParseFile or ParseFetched.
+// A Set is a set of usable keys, each with its own ID. Make it with New, Parse,
+// ParseFile or ParseFetched. After that it does not change.
 type Set struct {
 	Keys    []*Key
 	Dropped []Dropped // the keys of a JWKS that are not used
 
 	byID      map[string]*Key
-	duplicate map[string]bool // IDs under which there was more than one key
+	duplicate map[string]bool // IDs that more than one key had
 }
 
 // Dropped is a key that is not used.
 type Dropped struct {
-	ID  string // "" if it has none that could be read
+	ID  string // "" if there is none that can be read
 	Why string
 }
 
@@ -79,14 +81,14 @@ func newSet() *Set {
 	return &Set{byID: make(map[string]*Key), duplicate: make(map[string]bool)}
 }
 
-// New returns the set of these keys. The same key twice is one key. Two keys
-// under one ID are an error, and so is a set without a key.
+// New returns the set of these keys. The same key twice is one key. Two keys with
+// the same ID are an error, and so is a set without a key.
 func New(keys ...*Key) (*Set, error) {
 	set := newSet()
 	for i, k := range keys {
 		set.add(k)
 		if set.duplicate[k.ID] {
-			return nil, fmt.Errorf("key %d: another key has the ID %s too", i+1, quote.Value(k.ID))
+			return nil, fmt.Errorf("key %d: another key also has the ID %s", i+1, quote.Value(k.ID))
 		}
 	}
 	if len(set.Keys) == 0 {
@@ -95,7 +97,7 @@ func New(keys ...*Key) (*Set, error) {
 	return set, nil
 }
 
-// add takes k in, and notes if another key has its ID already.
+// add adds k, or notes that another key already has its ID.
 func (s *Set) add(k *Key) {
 	other := s.byID[k.ID]
 	if other != nil {
@@ -108,7 +110,7 @@ func (s *Set) add(k *Key) {
 	s.byID[k.ID] = k
 }
 
-// unambiguous returns s, or an error if two keys have one ID or if there is no
+// unambiguous returns s, or an error if two keys have the same ID or if there is no
 // key.
 func (s *Set) unambiguous() (*Set, error) {
 	for _, id := range slices.Sorted(maps.Keys(s.duplicate)) {
@@ -125,8 +127,8 @@ func (s *Set) usable() (*Set, error) {
 	return nil, fmt.Errorf("a JWKS with no usable key: %s", s.Dropped[0].Why)
 }
 
-// dropDuplicates drops all the keys of a duplicate ID: nobody can tell which of
-// them is meant.
+// dropDuplicates drops all keys that have the same ID: nobody can tell which of them
+// is meant.
 func (s *Set) dropDuplicates() {
 	for _, id := range slices.Sorted(maps.Keys(s.duplicate)) {
 		s.Dropped = append(s.Dropped, Dropped{id, "two different keys have this kid"})
@@ -135,25 +137,25 @@ func (s *Set) dropDuplicates() {
 	s.Keys = slices.DeleteFunc(s.Keys, func(k *Key) bool { return s.duplicate[k.ID] })
 }
 
-// Key returns the key of this ID, nil if there is none.
+// Key returns the key with this ID, or nil if there is none.
 func (s *Set) Key(id string) *Key { return s.byID[id] }
 
 // IDs returns the IDs of the usable keys, sorted.
 func (s *Set) IDs() []string { return slices.Sorted(maps.Keys(s.byID)) }
 
-// Holds reports whether the very key of this fingerprint is in use under id.
+// Holds reports whether the key with this ID is the one with this fingerprint.
 func (s *Set) Holds(id string, fingerprint [sha256.Size]byte) bool {
 	k := s.byID[id]
 	return k != nil && k.Fingerprint == fingerprint
 }
 
-// SameKeys reports whether two sets have the same keys under the same IDs. No
-// set is the same as nil.
+// SameKeys reports whether two sets have the same keys with the same IDs. No set is
+// the same as nil.
 func (s *Set) SameKeys(other *Set) bool {
 	return other != nil && len(s.Keys) == len(other.Keys) && len(s.Without(other)) == 0
 }
 
-// Without returns the keys of s that other, which may be nil, does not hold.
+// Without returns the keys of s that other does not hold. other may be nil.
 func (s *Set) Without(other *Set) []*Key {
 	var keys []*Key
 	for _, k := range s.Keys {
@@ -164,7 +166,8 @@ func (s *Set) Without(other *Set) []*Key {
 	return keys
 }
 
-// WhyDropped tells why there is no key of this ID, or "" if there never was one.
+// WhyDropped returns why the key with this ID was dropped, or "" if there was no such
+// key.
 func (s *Set) WhyDropped(id string) string {
 	for _, d := range s.Dropped {
 		if d.ID == id {

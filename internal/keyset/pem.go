@@ -13,13 +13,13 @@ import (
 	"github.com/kubejwt/kubejwt/internal/textfile"
 )
 
-// Parse reads keys whose caller sees the error at once, in PEM or as a JWKS: an
+// Parse reads keys in PEM or as a JWKS, for a caller who sees the error at once: an
 // odd key is an error.
 func Parse(data []byte) (*Set, error) { return parse(data, pemfile.Blocks, parseJWKS) }
 
-// ParseFile reads the keys of a file that somebody may replace while it is in
-// use, in PEM or as a JWKS. An odd key in a JWKS is dropped, if a usable one is
-// left. A secret is an error, and so is every odd block of PEM.
+// ParseFile reads keys in PEM or as a JWKS, from a file that somebody may replace
+// while it is in use. An odd key in a JWKS is dropped, if a usable one is left. A
+// secret is an error, and so is every odd block of PEM.
 func ParseFile(data []byte) (*Set, error) { return parse(data, pemfile.FileBlocks, parseJWKSFile) }
 
 func parse(
@@ -99,5 +99,5 @@ func parseBlock(block *pem.Block) (crypto.PublicKey, error) {
 	return key, nil
 }
 
-// shorten bounds what gets from a file into an error.
+// shorten limits how much of a file gets into an error.
 func shorten(s string) string { return s[:min(len(s), 64)] }

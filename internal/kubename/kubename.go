@@ -1,5 +1,5 @@
-// Package kubename has the rules for names and identifiers of Kubernetes objects,
-// as far as they matter to whoever compares them.
+// Package kubename has the rules for the names and identifiers of Kubernetes
+// objects, as far as they matter when they are compared.
 package kubename
 
 import "strings"
@@ -9,8 +9,8 @@ func IsLabel(s string) bool {
 	return len(s) <= 63 && !strings.Contains(s, ".") && IsSubdomain(s)
 }
 
-// IsSubdomain reports whether s is what Kubernetes calls a DNS-1123
-// subdomain, as most names are. It bounds the whole, not each label.
+// IsSubdomain reports whether s is what Kubernetes calls a DNS-1123 subdomain, as
+// most names are. Its length is limited as a whole, not for each label.
 func IsSubdomain(s string) bool {
 	if len(s) > 253 {
 		return false

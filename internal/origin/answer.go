@@ -14,16 +14,17 @@ import (
 	"github.com/kubejwt/kubejwt/internal/quote"
 )
 
-// An Answer is one of status 200. Its Body is not read yet, and has to be closed.
+// An Answer has the status 200. Its Body has not been read yet, and must be closed.
 type Answer struct {
 	URL    URL
 	Header http.Header
 	Body   io.ReadCloser
-	Roots  string // a digest of CAFile's content, by which the server was judged; "" without a CAFile
+	Roots  string // a digest of the CAFile that the server was verified with; "" without a CAFile
 }
 
-// ReadAll reads and closes the body of an answer, which may have this many bytes
-// at most, compressed or not. It decodes gzip, which some buckets send unasked.
+// ReadAll reads and closes the body of an answer. It may have at most this many bytes,
+// both before and after decompression. ReadAll decodes gzip, which some buckets send
+// without being asked.
 func (a *Answer) ReadAll(most int64) ([]byte, error) {
 	defer a.Body.Close()
 	body, err := a.decode(bufio.NewReader(io.LimitReader(a.Body, most+1)))
@@ -43,11 +44,11 @@ func (a *Answer) ReadAll(most int64) ([]byte, error) {
 	}
 }
 
-// decode returns a reader of the body without gzip, which is known by how it
-// begins: headers are often wrong about it.
+// decode returns a reader of the decompressed body. It recognises gzip by its first
+// bytes, since headers are often wrong about it.
 func (a *Answer) decode(body *bufio.Reader) (io.Reader, error) {
 	const magic = "\x1f\x8b"
-	start, _ := body.Peek(len(magic)) // what fails here fails again when it is read
+	start, _ := body.Peek(len(magic)) // an error here comes again when the body is read
 	if string(start) == magic {
 		decoded, err := gzip.NewReader(body)
 		if err != nil {
@@ -67,8 +68,8 @@ func isGzipError(err error) bool {
 	return errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader)
 }
 
-// MaxAge reads Cache-Control (RFC 9111, section 5.2.2.1): a day at most, and
-// negative if it does not say.
+// MaxAge returns the max-age of Cache-Control (RFC 9111, section 5.2.2.1). It is a day
+// at most, and negative if there is none.
 func (a *Answer) MaxAge() time.Duration {
 	for directive := range strings.SplitSeq(strings.Join(a.Header.Values("Cache-Control"), ","), ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")

@@ -33,14 +33,14 @@ const (
 	podTokenFile = podFolder + "/token"
 )
 
-// Options say how an origin is asked. All but Origin and Logger may be zero.
+// Options say how an origin is asked. Origin and Logger are required.
 type Options struct {
 	Origin          Origin            // who gets the bearer token
 	CAFile          string            // PEM roots, read again when it changes; "": the system's
 	BearerTokenFile string            // read again as it rotates; "": no token
 	Transport       http.RoundTripper // replaces the built-in one; excludes CAFile
-	FieldPrefix     string            // of the three names above in errors, as in "RemoteKeys."
-	Streams         bool              // answers may be long: HTTP/2, with pings that notice a silent network
+	FieldPrefix     string            // what errors put before the three names above, as in "RemoteKeys."
+	Streams         bool              // answers may be long: use HTTP/2, with pings that notice a silent network
 	Logger          *slog.Logger
 }
 
@@ -72,7 +72,8 @@ func New(o Options) (*Client, error) {
 	}
 	switch {
 	case o.CAFile != "" && o.Transport != nil:
-		return nil, fmt.Errorf("%[1]sCAFile and %[1]sTransport are both set: a Transport brings its own roots", o.FieldPrefix)
+		return nil, fmt.Errorf("%[1]sCAFile and %[1]sTransport are both set: a Transport has its own roots",
+			o.FieldPrefix)
 	case o.BearerTokenFile != "" && !o.Origin.isForBearer():
 		return nil, fmt.Errorf("%sBearerTokenFile: a bearer token is sent over https only", o.FieldPrefix)
 	}
@@ -87,11 +88,11 @@ func New(o Options) (*Client, error) {
 	return c, nil
 }
 
-// NewInPod returns a Client for the API server of the cluster that this pod runs
-// in. Where o leaves them open, the roots are the pod's ca.crt and the bearer
-// token is the pod's own. Without a token the API server is asked without one;
-// without ca.crt it is not asked. It is asked directly: a proxy for what is
-// outside the cluster can seldom reach it.
+// NewInPod returns a Client for the API server of the cluster that this pod runs in.
+// Unless o names others, the roots are the pod's ca.crt and the bearer token is the
+// pod's own. If the token is missing, the API server is asked without one. If ca.crt
+// is missing, it is not asked. It is always asked directly: a proxy that leads out of
+// the cluster can seldom reach it.
 func NewInPod(o Options) (*Client, error) {
 	podRoots := o.CAFile == "" && o.Transport == nil
 	if podRoots {
@@ -107,10 +108,10 @@ func NewInPod(o Options) (*Client, error) {
 	return c, nil
 }
 
-// Get asks for u, which may be on another origin: there the bearer token is not
-// sent. It follows one redirect on the same origin, if no bearer token was sent.
-// The error of any status but 200 is a [*StatusError]. Errors hold nothing of an
-// answer. The context bounds the reading of the answer's Body too.
+// Get asks for u. It may be on another origin, to which the bearer token is not sent.
+// Get follows one redirect on the same origin, if no bearer token was sent. For any
+// status except 200 the error is a [*StatusError]. Errors hold nothing of an answer.
+// The context also limits the time to read the answer's Body.
 func (c *Client) Get(ctx context.Context, u URL, accept string) (*Answer, error) {
 	transport, trusted, err := c.transport(ctx)
 	if err != nil {
@@ -149,8 +150,8 @@ func newRequest(ctx context.Context, u URL, accept string) *http.Request {
 	return request.WithContext(ctx)
 }
 
-// send returns a response with a Body. A transport, unlike an http.Client,
-// follows nothing.
+// send returns a response with a Body. A transport, unlike an http.Client, follows no
+// redirects.
 func (c *Client) send(transport http.RoundTripper, u URL, request *http.Request) (*http.Response, error) {
 	response, err := transport.RoundTrip(request)
 	if err == nil && response == nil {
@@ -165,19 +166,19 @@ func (c *Client) send(transport http.RoundTripper, u URL, request *http.Request)
 	return response, nil
 }
 
-// authorize adds the bearer token to the header of a request for the origin, and
-// of no other. It returns why it did not, or "".
+// authorize adds the bearer token to the header of a request for the origin, and of no
+// other request. It returns why it added none, or "" if it did.
 func (c *Client) authorize(ctx context.Context, header http.Header, to Origin) (unsent string, err error) {
 	switch {
 	case c.bearer == nil:
 		return c.prefix + "BearerTokenFile is not set", nil
 	case to != c.origin || !to.isForBearer():
-		return "it is for " + c.origin.String() + " alone", nil
+		return "it is only for " + c.origin.String(), nil
 	}
 	content, err := c.bearer.Get(ctx)
 	switch {
 	case err != nil && c.podToken:
-		return err.Error(), nil // the API server says what it thinks of that
+		return err.Error(), nil // the API server may answer without one
 	case err != nil:
 		return "", fmt.Errorf("%sBearerTokenFile: %w", c.prefix, err)
 	}
@@ -185,7 +186,7 @@ func (c *Client) authorize(ctx context.Context, header http.Header, to Origin) (
 	return "", nil
 }
 
-// RootsDigest tells one content of the CAFile from another. It may read the file.
+// RootsDigest returns a digest of the CAFile's content. It may read the file.
 func (c *Client) RootsDigest(ctx context.Context) string {
 	if c.roots == nil {
 		return ""
@@ -203,7 +204,7 @@ func digest(data []byte) string {
 }
 
 // CloseIdleConnections closes the built-in transport's connections that carry no
-// request. The next Get makes a new one.
+// request. The next Get opens a new one.
 func (c *Client) CloseIdleConnections() {
 	c.mu.Lock()
 	builtIn := c.builtIn
@@ -213,8 +214,8 @@ func (c *Client) CloseIdleConnections() {
 	}
 }
 
-// transport returns the caller's transport, or ours and a digest of the roots
-// that it trusts. Ours is kept until the roots change.
+// transport returns the caller's transport, or the built-in one and a digest of the
+// roots that it trusts. The built-in one is kept until the roots change.
 func (c *Client) transport(ctx context.Context) (transport http.RoundTripper, trusted string, err error) {
 	if c.given != nil {
 		return c.given, "", nil

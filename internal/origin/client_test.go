@@ -500,7 +500,7 @@ func TestProxy(t *testing.T) {
 		child.Env = append(os.Environ(), "KUBEJWT_PROXY_TEST=1", "HTTPS_PROXY=", "https_proxy=", "NO_PROXY=", "no_proxy=", variable+"=http://"+proxy.Addr().String())
 		output, err := child.CombinedOutput()
 		text := string(output)
-		want := "through the proxy that " + variable + " names: NO_PROXY has to list 192.0.2.1"
+		want := "through the proxy that " + variable + " names: to ask 192.0.2.1 directly, list it in NO_PROXY"
 		if err != nil || !strings.Contains(text, want) || strings.Contains(text, secret) {
 			t.Errorf("%s: %v: want %q in\n%s", variable, err, want, text)
 		}

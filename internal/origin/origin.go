@@ -1,7 +1,6 @@
-// Package origin sends guarded GETs to one origin: a cluster's API server, or
-// whoever else publishes its keys. A [Client] trusts the roots of one file, sends
-// a bearer token to that origin alone, and puts nothing of an answer into an
-// error.
+// Package origin sends guarded GETs to one origin: a cluster's API server, or whatever
+// else publishes its keys. A [Client] trusts only the roots of one file, sends a bearer
+// token to that origin only, and puts nothing of an answer into an error.
 package origin
 
 import (
@@ -14,13 +13,13 @@ import (
 	"unicode/utf8"
 )
 
-// An Origin is scheme, host and port of a URL: what a credential is pinned to.
-// Two URLs have equal Origins only if net/http asks the same server for the same
-// host. The zero Origin is that of no URL.
+// An Origin is the scheme, host and port of a URL. A credential is pinned to an Origin.
+// Two URLs have equal Origins only if net/http asks the same server for the same host.
+// No URL has the zero Origin.
 type Origin struct{ scheme, host, port string }
 
-// Of returns the origin of a URL for http or https. A host has to be ASCII: to
-// net/http, other letters are another host than the one that they look like.
+// Of returns the origin of an http or https URL. The host must be ASCII: net/http asks
+// another host if a letter only looks like an ASCII letter.
 func Of(u *url.URL) (Origin, error) {
 	host, err := parseHost(u.Host, u.Hostname())
 	if err != nil {
@@ -41,8 +40,8 @@ func Of(u *url.URL) (Origin, error) {
 	return Origin{u.Scheme, host, port}, nil
 }
 
-// parseHost returns the one spelling of a URL's host: an IP address as netip
-// writes it, or a name in lower case.
+// parseHost returns a URL's host in its only spelling: an IP address as netip writes
+// it, or a name in lower case.
 func parseHost(hostport, host string) (string, error) {
 	if strings.HasPrefix(hostport, "[") {
 		ip, err := netip.ParseAddr(host)
@@ -62,7 +61,7 @@ func parseHost(hostport, host string) (string, error) {
 	return strings.ToLower(host), nil
 }
 
-// isPlain reports whether s holds what names and zones consist of, and is ASCII.
+// isPlain reports whether s has only the ASCII characters of names and zones.
 func isPlain(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; !isLetterOrDigit(c) && c != '.' && c != '-' && c != '_' {
@@ -84,5 +83,5 @@ func (o Origin) isLoopback() bool {
 	return err == nil && ip.IsLoopback()
 }
 
-// isForBearer reports whether a bearer token may go there at all.
+// isForBearer reports whether a bearer token may be sent to o at all.
 func (o Origin) isForBearer() bool { return o.scheme == "https" }

@@ -13,7 +13,7 @@ const (
 	portVariable = "KUBERNETES_SERVICE_PORT"
 )
 
-// ErrNotInPod says that nothing tells where the API server is.
+// ErrNotInPod says that the environment does not name an API server.
 var ErrNotInPod = errors.New(hostVariable + " and " + portVariable + " are not both set")
 
 // PodAPIServer is where a pod finds its API server. Its path is empty.
@@ -29,12 +29,12 @@ func PodAPIServer() (URL, error) {
 	return apiServer, nil
 }
 
-// serviceName is the API server's name within a cluster. Longer forms end in the
-// cluster's domain.
+// serviceName is the API server's name in a cluster. Longer forms add the cluster's
+// domain.
 const serviceName = "kubernetes.default.svc"
 
-// IsPodAPIServer reports whether o is the API server that a pod finds at
-// apiServer, or is asked for by its name.
+// IsPodAPIServer reports whether o is the API server that a pod finds at apiServer,
+// by that address or by its name.
 func (o Origin) IsPodAPIServer(apiServer URL) bool {
 	if o == apiServer.origin {
 		return true

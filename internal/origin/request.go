@@ -10,8 +10,8 @@ import (
 	"github.com/kubejwt/kubejwt/internal/quote"
 )
 
-// ParseOrigin judges an origin that a caller configured: scheme, host and port
-// alone. http is allowed.
+// ParseOrigin parses an origin that a caller configured. It has scheme, host and port,
+// and nothing else. http is allowed.
 func ParseOrigin(text string) (Origin, error) {
 	const want = "want scheme and host, as in https://data-store.prod.svc"
 	u, err := url.Parse(text)
@@ -23,20 +23,20 @@ func ParseOrigin(text string) (Origin, error) {
 		return Origin{}, fmt.Errorf("%w: %s", err, want)
 	}
 	if u.Path != "" || u.RawQuery != "" || u.ForceQuery || strings.Contains(text, "#") || u.User != nil {
-		return Origin{}, errors.New("want scheme, host and port alone: no path, query, fragment or user information")
+		return Origin{}, errors.New("want only scheme, host and port: no path, query, fragment or user information")
 	}
 	return o, nil
 }
 
-// CheckRequest returns an error unless a request goes to o, whatever decides that:
-// the URL's host, which is dialled, and the host that is asked for there.
+// CheckRequest returns an error unless a request goes to o. It checks both the URL's
+// host, which is dialled, and the Host of the request.
 func (o Origin) CheckRequest(request *http.Request) error {
 	to, err := Of(request.URL)
 	switch {
 	case err != nil:
-		return fmt.Errorf("the token is for %s, and the request goes to %s: %w", o, quote.Value(request.URL.Host), err)
+		return fmt.Errorf("the token is for %s, but the request goes to %s: %w", o, quote.Value(request.URL.Host), err)
 	case to != o:
-		return fmt.Errorf("the token is for %s, and the request goes to %s", o, to)
+		return fmt.Errorf("the token is for %s, but the request goes to %s", o, to)
 	case request.URL.Opaque != "":
 		return errors.New("the request's URL has an Opaque part, which may name another host")
 	case request.Host == "":
@@ -44,15 +44,15 @@ func (o Origin) CheckRequest(request *http.Request) error {
 	}
 	asked, err := Of(&url.URL{Scheme: request.URL.Scheme, Host: request.Host})
 	if err != nil || asked != o {
-		return fmt.Errorf("the token is for %s, and the request asks there for the host %s (Request.Host)",
+		return fmt.Errorf("the token is for %s, but the request names the host %s (Request.Host)",
 			o, quote.Value(request.Host))
 	}
 	return nil
 }
 
-// WasLeft reports whether a redirect led to request, and it or one before it led
-// away from o. Whoever answered elsewhere chose method, path and query of what
-// follows, even if that is on o again.
+// WasLeft reports whether a redirect led to request, and this redirect or one before it
+// led away from o. Another origin then chose the method, path and query of the request,
+// even if the request goes to o again.
 func (o Origin) WasLeft(request *http.Request) bool {
 	if request.Response == nil { // only a client that follows a redirect sets it
 		return false

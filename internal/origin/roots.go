@@ -15,19 +15,20 @@ import (
 const (
 	maxRootsSize = 1 << 20
 
-	// MaxBearerSize bounds a file that holds a bearer token.
+	// MaxBearerSize is the limit in bytes for a file with a bearer token.
 	MaxBearerSize = 16 << 10
 )
 
-// roots are the certificates of one content of a CAFile.
+// roots are the certificates in a CAFile, as it was when it was read.
 type roots struct {
 	pool   *x509.CertPool
-	unused []string // of which certificates are not in pool, and why
+	unused []string // which certificates are not in pool, and why
 }
 
-// parseRoots drops a certificate that Go can't use, so that one odd root does not
-// lose a bundle. It refuses what AppendCertsFromPEM skips without a word: half a
-// bundle would lock the service out, or no roots at all would mean the system's.
+// parseRoots drops a certificate that Go can't use, so that one odd root does not make
+// the whole bundle unusable. It refuses what AppendCertsFromPEM silently skips: with
+// half a bundle the service could be locked out, and no roots at all would mean the
+// system's.
 func parseRoots(data []byte) (*roots, error) {
 	data, err := textfile.Decode(data)
 	if err != nil {
@@ -46,7 +47,8 @@ func parseRoots(data []byte) (*roots, error) {
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
 			why := quote.UpTo(maxErrorText, err.Error())
-			parsed.unused = append(parsed.unused, fmt.Sprintf("PEM block %d of %d does not parse: %s", i+1, len(blocks), why))
+			parsed.unused = append(parsed.unused,
+				fmt.Sprintf("PEM block %d of %d does not parse: %s", i+1, len(blocks), why))
 			continue
 		}
 		parsed.pool.AddCert(certificate)
@@ -61,14 +63,15 @@ func parseRoots(data []byte) (*roots, error) {
 	return parsed, nil
 }
 
-// warn tells the log which certificates are not used.
+// warn logs which certificates are not used.
 func (r *roots) warn(logger *slog.Logger, path string) {
 	for _, certificate := range r.unused {
 		logger.Warn("kubejwt: a root certificate is not used", "file", path, "why", certificate)
 	}
 }
 
-// ParseBearer takes a token alone, in the characters that a header can hold.
+// ParseBearer returns the token in data. There must be nothing else in it, and only
+// characters that a header can hold.
 func ParseBearer(data []byte) (string, error) {
 	data, err := textfile.Decode(data)
 	if err != nil {
@@ -80,7 +83,7 @@ func ParseBearer(data []byte) (string, error) {
 	}
 	for i := range len(token) {
 		if token[i] <= ' ' || token[i] > '~' {
-			return "", errors.New("not a token alone in it, in one line of ASCII")
+			return "", errors.New("more in it than one token: want one line of ASCII without spaces")
 		}
 	}
 	return token, nil

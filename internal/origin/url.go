@@ -15,15 +15,15 @@ const (
 	maxShownURL   = 256 // of a foreign URL, in errors
 )
 
-// A URL is one that was judged. The zero URL is none.
+// A URL is a URL that was checked. The zero URL is none.
 type URL struct {
 	url     *url.URL // never changed
 	origin  Origin
-	foreign bool // somebody else's word
+	foreign bool // somebody else named it
 }
 
-// Parse judges a URL that the caller configured: https, or http to a literal
-// loopback address, where no name can lead elsewhere.
+// Parse parses a URL that the caller configured. It is https, or http to a literal
+// loopback address, which no DNS answer can change.
 func Parse(text string) (URL, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.Opaque != "" {
@@ -55,8 +55,8 @@ func ParseOptional(text string) (URL, error) {
 	return Parse(text)
 }
 
-// ParseForeign judges a URL that somebody else named, who may mean harm: https
-// alone, and of bounded length. Errors quote it, less what may be a secret.
+// ParseForeign parses a URL that somebody else named, who may be an attacker. It must
+// be https, and not too long. Errors quote it, without what may be a secret.
 func ParseForeign(text string) (URL, error) {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -70,15 +70,15 @@ func ParseForeign(text string) (URL, error) {
 	return foreign.normal(), nil
 }
 
-// normal is u without what has no meaning in a request.
+// normal is u without the parts that have no meaning in a request.
 func (u URL) normal() URL {
 	u.url.Host = strings.TrimSuffix(u.url.Host, ":") // an empty port
 	u.url.Fragment, u.url.RawFragment = "", ""
 	return u
 }
 
-// redirected returns where a response sends whoever asked for u, if that is on the
-// same origin.
+// redirected returns the URL that a response redirects to, if that is on the same
+// origin as u.
 func (u URL) redirected(response *http.Response) (target URL, ok bool) {
 	switch response.StatusCode {
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
@@ -100,26 +100,26 @@ func (u URL) redirected(response *http.Response) (target URL, ok bool) {
 	return URL{url: to, origin: at, foreign: true}.normal(), true
 }
 
-// Origin returns who is asked.
+// Origin returns the origin of u.
 func (u URL) Origin() Origin { return u.origin }
 
-// IsZero reports whether u is no URL.
+// IsZero reports whether u is the zero URL.
 func (u URL) IsZero() bool { return u.url == nil }
 
-// IsAt reports whether u is the URL of this path on its origin, without a query.
+// IsAt reports whether u has this path, and no query.
 func (u URL) IsAt(path string) bool {
 	return u.url != nil && u.url.EscapedPath() == path && u.url.RawQuery == ""
 }
 
-// At returns the URL of another path and query on the same origin. The query may
-// be nil.
+// At returns the URL with this path and query on the same origin. The query may be
+// nil.
 func (u URL) At(path string, query url.Values) URL {
 	at := &url.URL{Scheme: u.url.Scheme, Host: u.url.Host, Path: path, RawQuery: query.Encode()}
 	return URL{url: at, origin: u.origin}
 }
 
-// String is fit for errors and logs: it has no query, which may hold a secret,
-// and a foreign URL is quoted. It may differ for the same origin.
+// String is safe for errors and logs. It leaves out the query, which may hold a secret,
+// and quotes a foreign URL. Two URLs on the same origin may show it differently.
 func (u URL) String() string {
 	if u.url == nil {
 		return ""
@@ -134,5 +134,5 @@ func (u URL) String() string {
 	return shown
 }
 
-// Digest tells one URL from another, query included, without showing it.
+// Digest returns a digest of the URL, query included. It does not reveal the URL.
 func (u URL) Digest() string { return digest([]byte(u.url.String())) }

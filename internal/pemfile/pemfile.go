@@ -1,5 +1,5 @@
-// Package pemfile reads PEM files that somebody else may be writing: a key
-// file or a bundle of roots that is cut off is told from a shorter one.
+// Package pemfile reads PEM files that somebody else may be writing. It detects a key
+// file or a bundle of roots that is cut off.
 package pemfile
 
 import (
@@ -11,11 +11,11 @@ import (
 
 // Blocks decodes all blocks of data. Text around them is ignored.
 //
-// It returns an error, beside the blocks that are whole, if the file holds the
-// start or the end of another one: pem.Decode skips a damaged block without a
-// word, and also one that does not begin a line, as after a byte order mark. A
-// file that was cut off at a line break between two blocks looks like a whole one:
-// whoever replaces it has to do so in one step, by renaming.
+// If the file holds the start or the end of another block, it returns an error as
+// well as the whole blocks. pem.Decode silently skips a damaged block, and also one
+// that does not start at the beginning of a line, for instance after a byte order
+// mark. A file that was cut off at a line break between two blocks looks like a whole
+// one, so it must be replaced in one step, by renaming.
 func Blocks(data []byte) ([]*pem.Block, error) {
 	begun, ended, stray := boundaries(data)
 	var blocks []*pem.Block
@@ -31,14 +31,16 @@ func Blocks(data []byte) ([]*pem.Block, error) {
 		return blocks, fmt.Errorf("%d PEM blocks begin, %d end and %d are whole: is the file half-written?",
 			begun, ended, len(blocks))
 	case stray > 0:
-		return blocks, fmt.Errorf("line %d begins with dashes that belong to no PEM block: is the file half-written?", stray)
+		return blocks, fmt.Errorf(
+			"line %d begins with dashes that don't belong to a PEM block: is the file half-written?", stray)
 	default:
 		return blocks, nil
 	}
 }
 
-// FileBlocks is Blocks for a file that somebody replaces now and then: text after
-// the last block has to end with a line break, or the file is half-written there.
+// FileBlocks is Blocks for a file that somebody replaces now and then. If there is text
+// after the last block, it must end with a line break: otherwise the file counts as
+// half-written.
 func FileBlocks(data []byte) ([]*pem.Block, error) {
 	blocks, err := Blocks(data)
 	if err == nil && len(blocks) > 0 && isCutOff(data) {
@@ -54,8 +56,8 @@ func isCutOff(data []byte) bool {
 	return len(bytes.TrimSpace(last)) > 0 && !bytes.HasPrefix(last, []byte("-----END "))
 }
 
-// boundaries counts the lines at which blocks begin and end, and returns the
-// number of the first line that is a piece of such a line, 0 if there is none.
+// boundaries counts the lines at which blocks begin and end. stray is the number of
+// the first line that is only a part of such a line, or 0 if there is none.
 func boundaries(data []byte) (begun, ended, stray int) {
 	number := 0
 	for line := range bytes.Lines(data) {

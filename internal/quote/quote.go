@@ -1,5 +1,5 @@
-// Package quote makes values that nobody has verified fit for an error text, a
-// log and a terminal: printable ASCII, bounded in length, without a token.
+// Package quote makes unverified values safe for an error, a log and a terminal:
+// printable ASCII, of limited length, without a token.
 package quote
 
 import (
@@ -8,21 +8,21 @@ import (
 	"strings"
 )
 
-// maxBytes is how much of an iss, aud or kid tells enough.
+// maxBytes is how much of an iss, aud or kid is shown.
 const maxBytes = 80
 
-// maxListed is how many values of a list tell enough.
+// maxListed is how many values of a list are shown.
 const maxListed = 4
 
 // Value quotes s to at most 80 bytes.
 func Value(s string) string { return UpTo(maxBytes, s) }
 
-// UpTo quotes s to at most this many bytes, and withholds what may be a token.
+// UpTo quotes s to at most this many bytes. It withholds s if it may hold a token.
 func UpTo(most int, s string) string {
 	if HoldsToken(s) {
 		return "(withheld: it looks like a token)"
 	}
-	// Every byte takes at least one when quoted: no need to quote a megabyte.
+	// Each byte takes at least one byte when quoted, so the rest is not needed.
 	q := strconv.QuoteToASCII(s[:min(len(s), most)])
 	if len(q) > most {
 		return q[:most-len(`..."`)] + `..."`
@@ -30,8 +30,8 @@ func UpTo(most int, s string) string {
 	return q
 }
 
-// Word is Value for a log, in which a search for an ID should find it: a plain
-// word stays as it is.
+// Word is Value, except that a plain word stays as it is, so that a search for an ID
+// finds it in a log.
 func Word(s string) string {
 	if q := Value(s); q != `"`+s+`"` || strings.ContainsAny(s, " =") {
 		return q
@@ -56,17 +56,17 @@ func List(list []string) string {
 	}
 }
 
-// jsonObject is how {" begins in base64url, and so each header and payload.
+// jsonObject is {" in base64url. Each header and payload begins with it.
 const jsonObject = "eyJ"
 
-// maxID is the length of a SHA-256 in base64url, as which Kubernetes writes key
-// IDs. A whole token is longer, and so is a signature, even the shortest.
+// maxID is the length of a SHA-256 in base64url, which is how Kubernetes writes key
+// IDs. A whole token is longer, and so is even the shortest signature.
 const maxID = 43
 
-// HoldsToken reports whether there may be a JWT or a part of one anywhere in s,
-// as it is or in base64 once or twice. It errs on the side of yes. A word that
-// is no longer than an ID, and only has the letters of a token's start somewhere
-// in its middle, has them by chance: one in 6500 key IDs has.
+// HoldsToken reports whether there may be a JWT or a part of one anywhere in s, as it
+// is or encoded in base64 once or twice. If in doubt, it returns true. If a word is no
+// longer than an ID and has the first letters of a token only somewhere in its middle,
+// that is chance: one in 6500 key IDs has them.
 func HoldsToken(s string) bool {
 	if !hasStart(s) {
 		return false

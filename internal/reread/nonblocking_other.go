@@ -2,4 +2,4 @@
 
 package reread
 
-const nonBlocking = 0 // there are no pipes in folders
+const nonBlocking = 0 // only Unix has named pipes in folders

@@ -10,13 +10,13 @@ import (
 // Read returns the content of a regular file of at most limit bytes. Its errors
 // don't name the file.
 func Read(path string, limit int64) ([]byte, error) {
-	// Without blocking: a pipe waits for its writer.
+	// Opening a pipe would block until it has a writer.
 	file, err := os.OpenFile(path, os.O_RDONLY|nonBlocking, 0)
 	if err != nil {
 		return nil, reason(err)
 	}
 	defer file.Close()
-	// What was opened is judged, not what stood there before.
+	// This checks the file that was opened, even if the path names another by now.
 	info, err := file.Stat()
 	if err != nil {
 		return nil, reason(err)
@@ -34,7 +34,7 @@ func Read(path string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// reason is err without the path, which its user puts in front once.
+// reason is err without the path. The caller adds the path, once.
 func reason(err error) error {
 	if path, ok := errors.AsType[*os.PathError](err); ok {
 		return path.Err

@@ -1,10 +1,10 @@
-// Package reread reads a file that somebody else replaces now and then: a
-// rotated token, a CA bundle, a key file. It asks the file itself, not a
-// notification: a projected volume swaps a ..data symlink, an editor renames,
-// a tool writes in place, and all of them end in other bytes.
+// Package reread reads a file that somebody else replaces now and then: a rotated
+// token, a CA bundle, a key file. It looks at the file itself and uses no
+// notifications. A projected volume swaps a ..data symlink, an editor renames, a tool
+// writes in place, and in each case the bytes change.
 //
-// A file system or a log that hangs holds nobody up: no lock is held while one
-// of them is used, and every wait ends with its context.
+// A file system or a log that hangs holds nobody up: no lock is held while one of
+// them is used, and every wait ends with its context.
 package reread
 
 import (
@@ -20,25 +20,25 @@ import (
 )
 
 const (
-	// retryInterval is how soon a file that is not in order is looked at again.
+	// retryInterval is how soon a bad file is looked at again.
 	retryInterval = time.Second
 
-	// grace is how long after an interval the last content will do for those
-	// who find another looking. After a longer pause they wait for what it
-	// finds: the file may have been replaced a day ago.
+	// grace is how long after an interval the last content may still be used by
+	// callers who find a look under way. After a longer pause they wait for its
+	// result: the file may have been replaced a day ago.
 	grace = time.Second
 
 	// lookWait is how long a caller waits for a look while there is content to
 	// go on with.
 	lookWait = 50 * time.Millisecond
 
-	// slowAfter is when a look that has not ended is told of in the log.
+	// slowAfter is how long a look may take before a line in the log reports it.
 	slowAfter = 10 * time.Second
 )
 
-// A File is the last good content of a file, parsed. It is safe for concurrent
-// use by multiple goroutines. It starts a goroutine for each look at the file,
-// which ends as soon as the file system and the log let it.
+// A File is the last good content of a file, parsed. It is safe for concurrent use by
+// multiple goroutines. It starts a goroutine for each look at the file. The goroutine
+// ends when the file system and the log have answered.
 type File[T any] struct {
 	path     string
 	limit    int64
@@ -46,13 +46,13 @@ type File[T any] struct {
 	parse    func([]byte) (T, error)
 	logger   *slog.Logger
 
-	// Changed, if it is set before the first Get, is told when other content
-	// takes the place of last. It runs in the goroutine of the look: two calls
-	// may overlap if the first of them hangs.
+	// Changed, if it is set before the first Get, is called when the content next
+	// has replaced last. It runs in the goroutine of the look. Two calls may overlap
+	// if the first of them hangs.
 	Changed func(last, next T)
 
-	// Taken, if it is set before the first Get, is told of each content that is
-	// in order, the first one included. It runs where Changed does.
+	// Taken, if it is set before the first Get, is called with each good content,
+	// the first one included. It runs where Changed does.
 	Taken func(T)
 
 	read func(path string, limit int64) ([]byte, error) // Read, except in tests
@@ -81,13 +81,13 @@ type content[T any] struct {
 type Content[T any] struct {
 	Value   T
 	Raw     []byte    // what Value was parsed from; not to be changed
-	GoodAt  time.Time // when the file was last seen in order
+	GoodAt  time.Time // when the file was last seen to be good
 	Problem error     // what was wrong with the file at the last look; nil: nothing
 }
 
-// New returns a File that has not been read, and is looked at when it is used,
-// at most once an interval. What parse refuses does not replace what was there.
-// A file of more than limit bytes is refused unparsed.
+// New returns a File that has not been read yet. It is looked at when it is used, at
+// most once an interval. Content that parse refuses does not replace the last good
+// content. A file of more than limit bytes is refused without parsing it.
 func New[T any](
 	path string, limit int64, interval time.Duration, parse func([]byte) (T, error), logger *slog.Logger,
 ) *File[T] {
@@ -102,15 +102,15 @@ func New[T any](
 	}
 }
 
-// Get returns the content, after looking at the file if nobody has done so for
-// an interval. A file that is missing, half-written or otherwise bad leaves the
-// last good content in place, with a line in the log; the error is that of a
-// file that has never been good.
+// Get returns the content, after looking at the file if nobody has done so for an
+// interval. If the file is missing, half-written or otherwise bad, the last good
+// content stays, with a line in the log. Get returns an error only if the file has
+// never been good.
 //
-// Get waits for the first look until ctx ends, and for a later one no longer
-// than 50 ms: then it goes on with the last content. If ctx ends before that,
-// the error wraps ctx's, except while the file is in use all the time: then too
-// it goes on with the last content.
+// Get waits for the first look until ctx ends. It waits for a later look for 50 ms at
+// most, and then goes on with the last content. If ctx ends before that, the error
+// wraps ctx's, except while the file is used all the time: then Get goes on with the
+// last content.
 func (f *File[T]) Get(ctx context.Context) (Content[T], error) {
 	interval := f.interval
 	last := f.content.Load()
@@ -146,8 +146,8 @@ func (f *File[T]) Get(ctx context.Context) (Content[T], error) {
 	}
 }
 
-// GetFresh is Get for a user to whom the content is of no more use: it looks at
-// the file unless somebody has done so this very second, and waits until ctx
+// GetFresh is Get for a caller who can't use the content any more. It looks at the
+// file unless somebody has done so within the last second, and waits until ctx
 // ends.
 func (f *File[T]) GetFresh(ctx context.Context) (Content[T], error) {
 	l, _ := f.joinLook(min(f.interval, retryInterval))
@@ -172,12 +172,12 @@ func (f *File[T]) Last() (Content[T], error) {
 	return last.result()
 }
 
-// isLate reports whether c has to do because l, if there is one, takes too long.
+// isLate reports whether c has to be used because l takes too long. l may be nil.
 func (c *content[T]) isLate(l *look) bool {
 	return c != nil && c.found && l != nil && time.Since(l.began) >= lookWait
 }
 
-// late is the last content, with that for its problem.
+// late is the last content. Its Problem says that the file system is slow.
 func (f *File[T]) late(last *content[T]) Content[T] {
 	got := last.Content
 	got.Problem = f.slow
@@ -205,8 +205,8 @@ func (f *File[T]) wait(ctx context.Context, l *look) (Content[T], error) {
 	}
 }
 
-// joinLook returns the look under way, or starts one if the content is not
-// younger than an interval, and otherwise returns nil.
+// joinLook returns the look under way, or starts one if the content is older than an
+// interval. Otherwise it returns nil.
 func (f *File[T]) joinLook(interval time.Duration) (l *look, started bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -221,7 +221,7 @@ func (f *File[T]) joinLook(interval time.Duration) (l *look, started bool) {
 	return f.look, true
 }
 
-// run looks at the file, and tells those who wait before it tells the log.
+// run looks at the file. It releases those who wait before it writes to the log.
 func (f *File[T]) run(l *look) {
 	last := f.content.Load()
 	before := textOf(last)
@@ -273,8 +273,7 @@ func (f *File[T]) next(last *content[T], now time.Time) *content[T] {
 	return next
 }
 
-// parseSafely contains a panic: in a goroutine of its own it would end the
-// process.
+// parseSafely turns a panic into an error: otherwise it would end the process.
 func (f *File[T]) parseSafely(raw []byte) (value T, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -291,16 +290,16 @@ func textOf[T any](c *content[T]) string {
 	return c.Problem.Error()
 }
 
-// report logs a problem that was not there before, and its end.
+// report logs a new problem, and the end of one.
 func (f *File[T]) report(before string, c *content[T]) {
 	text := textOf(c)
 	switch {
 	case text == before:
 	case text == "":
-		f.logger.Info("kubejwt: a file is in order again", "file", f.path)
+		f.logger.Info("kubejwt: a file can be used again", "file", f.path)
 	case c.found:
-		f.logger.Warn("kubejwt: a file is not in order, its last good content stays in use", "error", text)
+		f.logger.Warn("kubejwt: a file can't be used, its last good content stays in use", "error", text)
 	default:
-		f.logger.Warn("kubejwt: a file is not in order", "error", text)
+		f.logger.Warn("kubejwt: a file can't be used", "error", text)
 	}
 }

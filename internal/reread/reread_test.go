@@ -185,7 +185,7 @@ func TestBadFileKeepsTheLastContent(t *testing.T) {
 				if got := d.mustGet("c"); got.Problem != nil || !got.GoodAt.Equal(time.Now()) {
 					t.Errorf("in order again: %+v", got)
 				}
-				d.mustLog("in order again")
+				d.mustLog("can be used again")
 			})
 		})
 	}
@@ -199,7 +199,7 @@ func TestFileThatWasNeverGood(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 		}
-		d.mustLog("not in order")
+		d.mustLog("can't be used")
 		d.write("a")
 		d.file.Get(d.t.Context())
 		d.mustLog("half-written") // another problem
@@ -391,7 +391,7 @@ func TestDiskThatHangs(t *testing.T) {
 			t.Errorf("after the disk has answered: %v", got.Problem)
 		}
 		synctest.Wait()
-		if logged := d.log.String(); strings.Count(logged, "\n") != 2 || !strings.Contains(logged, "in order again") {
+		if logged := d.log.String(); strings.Count(logged, "\n") != 2 || !strings.Contains(logged, "can be used again") {
 			t.Errorf("the log:\n%s", logged)
 		}
 	})

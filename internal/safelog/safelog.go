@@ -10,18 +10,19 @@ import (
 )
 
 const (
-	// Patience is how long a line is waited for. A log that takes longer goes on
-	// in a goroutine of its own.
+	// Patience is how long the writer of a line waits for the log. A log that takes
+	// longer goes on in its own goroutine.
 	Patience = 25 * time.Millisecond
 
-	// maxWaiting is how many lines may wait for a log at once. Those that come
-	// while so many wait are dropped, so that a log that hangs for ever holds a
-	// bounded number of goroutines.
+	// maxWaiting is how many lines may wait for a log at once. More lines are
+	// dropped, so that a log that hangs for ever holds a limited number of
+	// goroutines.
 	maxWaiting = 256
 )
 
-// New returns a Logger that writes to logger, and holds nobody up for longer than
-// Patience a line. A panic in logger ends the line, and not the goroutine.
+// New returns a Logger that writes to logger. It holds nobody up for longer than
+// Patience with each line. A panic in logger loses the line, but does not end the
+// goroutine.
 func New(logger *slog.Logger) *slog.Logger {
 	if _, ok := logger.Handler().(*handler); ok {
 		return logger
@@ -31,11 +32,11 @@ func New(logger *slog.Logger) *slog.Logger {
 
 type handler struct {
 	next    slog.Handler
-	waiting *atomic.Int32 // lines that next has not returned from
+	waiting *atomic.Int32 // lines that next is still handling
 }
 
 // Enabled asks next, so that a line that nobody wants costs little. While a line
-// waits, next may hang here too, and the question is left to Handle.
+// waits, next may hang here too: then Handle asks it instead.
 func (h *handler) Enabled(ctx context.Context, level slog.Level) (enabled bool) {
 	if h.waiting.Load() > 0 {
 		return true

@@ -1,8 +1,8 @@
-// Package strictjson decodes JSON that was written by somebody else so that
-// no two readers can disagree about it: member names are case-sensitive,
-// doubled names and invalid UTF-8 are refused at every depth, and nothing may
-// follow the value. It is the one place that imports the reference
-// implementation of encoding/json/v2, and goes when that is stable in Go.
+// Package strictjson decodes JSON that somebody else wrote, so that no two readers
+// can disagree about it. Member names are case-sensitive, duplicate names and invalid
+// UTF-8 are refused at every depth, and nothing may follow the value. It is the only
+// package that imports the reference implementation of encoding/json/v2. It can be
+// removed when that is stable in Go.
 package strictjson
 
 import (
@@ -13,24 +13,24 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// A Decoder is what a type's UnmarshalJSONFrom method reads itself from. It is
-// as strict as the call that it is part of.
+// A Decoder is what a type's UnmarshalJSONFrom method reads from. It is as strict as
+// the call that it is part of.
 type Decoder = jsontext.Decoder
 
 // Decode decodes the next value of from into v.
 func Decode(from *Decoder, v any) error { return json.UnmarshalDecode(from, v) }
 
 // Unmarshal decodes data into v and ignores members that v has no field for.
-// A null at the top is an error: it would leave v untouched.
+// A null at the top is an error: it would leave v unchanged.
 //
-// The error names the member whose type is wrong, where v knows that member,
-// and otherwise nothing of data: its text is fit for a log.
+// The error names the member whose type is wrong, if v has a field for it. It shows
+// nothing else of data, so it may be logged.
 func Unmarshal(data []byte, v any) error {
 	return unmarshal(data, v)
 }
 
-// UnmarshalClosed is Unmarshal, but a member that v has no field for is an
-// error too.
+// UnmarshalClosed is Unmarshal, except that a member that v has no field for is an
+// error.
 func UnmarshalClosed(data []byte, v any) error {
 	return unmarshal(data, v, json.RejectUnknownMembers(true))
 }
@@ -47,7 +47,7 @@ func unmarshal(data []byte, v any, opts ...json.Options) error {
 	semantic, ok := errors.AsType[*json.SemanticError](err)
 	switch {
 	case !ok:
-		return errors.New("no strict JSON (RFC 8259 grammar, UTF-8, no name twice in an object)")
+		return errors.New("not strict JSON (RFC 8259 grammar, UTF-8, no name twice in an object)")
 	case errors.Is(err, json.ErrUnknownName):
 		return errors.New("a member that does not belong there")
 	case semantic.JSONPointer == "":

@@ -1,4 +1,4 @@
-// Package textfile reads text as people's tools write it into files.
+// Package textfile decodes text files, which people's tools write in different ways.
 package textfile
 
 import (
@@ -8,10 +8,10 @@ import (
 
 // ErrUTF16 is the error of a file in UTF-16.
 var ErrUTF16 = errors.New(
-	"in UTF-16, as > of Windows PowerShell writes files: write it in ASCII or UTF-8 (Out-File -Encoding ascii)")
+	"in UTF-16, as Windows PowerShell writes files with >: write it in ASCII or UTF-8 (Out-File -Encoding ascii)")
 
-// Decode takes off a byte order mark in UTF-8, of which a text has one at most.
-// Text in UTF-16 is ErrUTF16. What it returns is part of data.
+// Decode removes the byte order mark of a text in UTF-8, if it has one. For a text in
+// UTF-16 the error is ErrUTF16. The result shares its bytes with data.
 func Decode(data []byte) ([]byte, error) {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	if len(data) < 2 {

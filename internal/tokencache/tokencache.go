@@ -1,13 +1,13 @@
-// Package tokencache remembers, by the SHA-256 digest of a token, what
-// verifying it brought. It holds no token text, a bounded number of entries,
-// and no goroutine. Whether an entry still holds is its user's to judge.
+// Package tokencache remembers the result of verifying a token, by the token's
+// SHA-256 digest. It holds no token text, a limited number of entries, and no
+// goroutine. Its user decides whether an entry is still valid.
 //
-// It is a cache of our own because the well-kept ones do more, and want more
-// for it: otter v2, ristretto v2 and golang-lru's expirable run two, two and
-// one goroutines, the last of which nothing ends, and each would be one more
-// module for users of a security library to trust. A hit takes them five to
-// twelve times as long, 12 ns here, and with two cores expirable, which locks,
-// gains nothing. The figures are those of
+// We wrote our own cache because the well-kept ones do more than is needed, and cost
+// more. otter v2, ristretto v2 and golang-lru's expirable run two, two and one
+// goroutines, and nothing ends the last one. Each would be one more module that users
+// of a security library have to trust. A hit takes 12 ns here, and five to twelve
+// times as long there. With two cores expirable is no faster than with one, because
+// it takes a lock. The figures come from
 //
 //	cd internal/bench && go test -run xxx -bench Caches .
 package tokencache
@@ -18,8 +18,8 @@ import (
 	"sync/atomic"
 )
 
-// Writers are spread over locks, as long as each has a part that is large enough
-// for tokens in use not to crowd each other out of it.
+// Each shard has its own lock, so that writers seldom wait for each other. A shard
+// must be large enough that tokens in use don't crowd each other out of it.
 const (
 	maxShards    = 64
 	minShardSize = 128
@@ -29,16 +29,15 @@ const (
 type Digest = [32]byte
 
 // A Cache maps digests to values. It is safe for concurrent use by multiple
-// goroutines, and reading waits for nobody. The zero Cache, and a nil one,
-// remember nothing.
+// goroutines. Reading never waits. The zero Cache and a nil one remember nothing.
 type Cache[V any] struct {
 	shards []shard[V]
 }
 
-// shard is a hash table with open addressing: a slot stands at the place that
-// its digest says, or at the next free one. Readers take no lock: a slot never
-// changes, so that one who looks while a writer moves it finds it whole or not
-// at all, and then the token is verified once more.
+// shard is a hash table with open addressing: a slot is at the place that its digest
+// says, or at the next free one. Readers take no lock. A slot never changes, so a
+// reader who looks while a writer moves it finds either the whole slot or none. If it
+// finds none, the token is verified again.
 type shard[V any] struct {
 	mu    sync.Mutex // held by writers
 	table atomic.Pointer[table[V]]
@@ -55,10 +54,11 @@ const firstPlaces = 8
 type slot[V any] struct {
 	digest Digest
 	value  V
-	read   atomic.Bool // since the hand has passed
+	read   atomic.Bool // since the hand last passed
 }
 
-// New returns a Cache of at most size entries; none if size is not positive.
+// New returns a Cache of at most size entries. If size is not positive, the Cache
+// remembers nothing.
 func New[V any](size int) *Cache[V] {
 	if size <= 0 {
 		return &Cache[V]{}
@@ -80,15 +80,15 @@ func (c *Cache[V]) shard(d Digest) *shard[V] {
 	return &c.shards[int(binary.LittleEndian.Uint16(d[:]))%len(c.shards)]
 }
 
-// home is the place of d, by bytes of it that did not choose the shard.
+// home is the place of d. It uses other bytes of d than the choice of the shard.
 func (t table[V]) home(d Digest) int {
 	return int(binary.LittleEndian.Uint32(d[2:]) & uint32(len(t)-1))
 }
 
 func (t table[V]) after(i int) int { return (i + 1) & (len(t) - 1) }
 
-// find returns the place where d is, or else the free one where it belongs.
-// The number of places bounds the search: a writer may be moving what is read.
+// find returns the place where d is, or the free place where it belongs. The search
+// ends after all places, since a writer may be moving slots at the same time.
 func (t table[V]) find(d Digest) (place int, found *slot[V]) {
 	place = t.home(d)
 	for range t {
@@ -101,7 +101,7 @@ func (t table[V]) find(d Digest) (place int, found *slot[V]) {
 	return place, nil
 }
 
-// remove frees a place, and moves up what stood behind it for want of room.
+// remove frees a place, and moves up the slots behind it that belong further up.
 func (t table[V]) remove(free int) {
 	for next := t.after(free); ; next = t.after(next) {
 		s := t[next].Load()
@@ -109,7 +109,7 @@ func (t table[V]) remove(free int) {
 			t[free].Store(nil)
 			return
 		}
-		// s may move up if that is no farther back than its home.
+		// s may move to free if that is not in front of its home.
 		if home := t.home(s.digest); (next-home)&(len(t)-1) >= (next-free)&(len(t)-1) {
 			t[free].Store(s)
 			free = next
@@ -117,7 +117,7 @@ func (t table[V]) remove(free int) {
 	}
 }
 
-// Get returns the value that was put in under d, if it is still there.
+// Get returns the value that Put stored for d, if it is still there.
 func (c *Cache[V]) Get(d Digest) (value V, ok bool) {
 	if c == nil || len(c.shards) == 0 {
 		return value, false
@@ -126,15 +126,15 @@ func (c *Cache[V]) Get(d Digest) (value V, ok bool) {
 	if found == nil {
 		return value, false
 	}
-	// Storing only a change leaves the slot's cache line with its readers.
+	// Storing only a change keeps the slot's cache line shared among its readers.
 	if !found.read.Load() {
 		found.read.Store(true)
 	}
 	return found.value, true
 }
 
-// Put remembers value under d, in the place of another entry if there is no
-// room: one that was not read since the last search for such a one passed it.
+// Put remembers value for d. If there is no room, it replaces an entry that was not
+// read since the last search for such an entry passed it.
 func (c *Cache[V]) Put(d Digest, value V) {
 	if c == nil || len(c.shards) == 0 {
 		return
@@ -159,9 +159,9 @@ func (c *Cache[V]) Put(d Digest, value V) {
 	s.used++
 }
 
-// evict removes a slot. It goes round like the hand of a clock, and passes over
-// one that was read since it last came by, once: also where readers are so many
-// that it finds all read again.
+// evict removes a slot. It goes round like the hand of a clock, and skips a slot that
+// was read since it last came by. It skips each slot only once: otherwise it might
+// never end if there are many readers.
 func (s *shard[V]) evict(t table[V]) {
 	for passed := 0; ; passed++ {
 		place := s.hand & (len(t) - 1)
@@ -174,8 +174,8 @@ func (s *shard[V]) evict(t table[V]) {
 	}
 }
 
-// grow doubles the places. Those who still read the old table find there what
-// there was.
+// grow doubles the number of places. Those who still read the old table find the old
+// slots there.
 func (s *shard[V]) grow(old table[V]) table[V] {
 	t := make(table[V], 2*len(old))
 	for i := range old {

@@ -1,5 +1,5 @@
-// Package tokenfile is the calling side's own token, as kubelet mounts and renews
-// it. It is read, and not verified: whoever gets it does that.
+// Package tokenfile reads the calling side's own token, which kubelet mounts and
+// renews. It does not verify the token: the service that gets it does.
 package tokenfile
 
 import (
@@ -21,12 +21,12 @@ import (
 )
 
 const (
-	// interval is how old a token read from a file may get. Kubelet renews it when
-	// a fifth of its life is left, two minutes at the least.
+	// interval is how long a token is used before its file is read again. Kubelet
+	// renews it when a fifth of its life is left, which is two minutes at least.
 	interval = time.Minute
 
-	// wait is how long a disk that hangs is waited for while there is no token to
-	// go on with.
+	// wait is how long Token waits for a disk that hangs, if there is no token to go
+	// on with.
 	wait = 10 * time.Second
 
 	maxDate = 253402300799 // the end of the year 9999
@@ -50,7 +50,7 @@ func (s *Source) unread() *reread.File[mountedToken] {
 	return reread.New(s.path, origin.MaxBearerSize, interval, parse, slog.New(slog.DiscardHandler))
 }
 
-// mountedToken is a token and its exp, zero if that can't be told.
+// mountedToken is a token and its exp, which is zero if it is not known.
 type mountedToken struct {
 	bearer string
 	expiry time.Time
@@ -60,8 +60,8 @@ func (m mountedToken) expired() bool {
 	return !m.expiry.IsZero() && !time.Now().Before(m.expiry)
 }
 
-// Token returns the token of the file, which is read again after a minute. Its
-// Expiry is a minute ahead at most.
+// Token returns the token in the file, which is read again after a minute. Its Expiry
+// is at most a minute ahead.
 func (s *Source) Token() (*oauth2.Token, error) { return s.TokenWithin(context.Background()) }
 
 // TokenWithin is Token for a caller whose context ends the wait for the disk.
@@ -102,8 +102,8 @@ func (s *Source) current(ctx context.Context) (mountedToken, error) {
 	}
 }
 
-// Forget has the file read again for the next Token, if bearer is still the one
-// that was read last.
+// Forget makes the next Token read the file again, if bearer is the one that was read
+// last.
 func (s *Source) Forget(bearer string) {
 	file := s.file.Load()
 	if content, err := file.Last(); err == nil && content.Value.bearer == bearer {
@@ -111,14 +111,14 @@ func (s *Source) Forget(bearer string) {
 	}
 }
 
-// parse reads exp of what is a JWT. A file that is being written is an error.
+// parse reads the exp of a JWT. A file that is being written is an error.
 func parse(data []byte) (mountedToken, error) {
 	bearer, err := origin.ParseBearer(data)
 	if err != nil {
 		return mountedToken{}, err
 	}
 	if !quote.BeginsToken(bearer) {
-		return mountedToken{bearer: bearer}, nil // not a JWT: whoever gets it knows what it is
+		return mountedToken{bearer: bearer}, nil // not a JWT: it may mean something to the service
 	}
 	segments := strings.Split(bearer, ".")
 	if len(segments) != 3 || segments[2] == "" {
