@@ -313,7 +313,7 @@ func TestUnpublishedKeys(t *testing.T) {
 	}
 }
 
-// The token that every pod has by default lives for a year, and its holder is
+// The token that every pod has by default is valid for a year, and its holder is
 // to read it again within the hour.
 func TestExtendedToken(t *testing.T) {
 	for cluster, r := range allRecordings(t) {

@@ -85,8 +85,8 @@
 // of the log. Keys are fetched at the first use, with one request for all callers
 // that wait. Then:
 //
-//   - A set is used for as long as its max-age says, but for 5 minutes at least and
-//     an hour at most (15 minutes if there is none). After 70 to 90 % of that time,
+//   - A set is used for as long as its max-age says, but for at least 5 minutes and
+//     at most an hour (15 minutes if there is none). After 70 to 90 % of that time,
 //     the next use refreshes it in the background: nobody waits for it.
 //   - An older set is not used before a fetch was tried, so that an idle service does
 //     not accept a key that was withdrawn in the meantime. While the origin is out of

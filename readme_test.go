@@ -31,9 +31,17 @@ func readmeInCluster() {
 }
 
 // These are compiled, never run.
-var _ = []any{readmeInCluster, readmeOnVerdict, operationsReady, operationsMetrics, clustersIssuer}
+var _ = []any{
+	readmeInCluster, readmeOnVerdict, operationsOnVerdict, operationsReady, operationsMetrics, clustersIssuer,
+}
 
 func readmeOnVerdict(config kubejwt.Config) {
+	config.OnVerdict = func(ctx context.Context, claims kubejwt.Claims, err error) {
+		slog.InfoContext(ctx, "call", "from", claims.Username(), "outcome", kubejwt.Outcome(err), "error", err)
+	}
+}
+
+func operationsOnVerdict(config kubejwt.Config) {
 	config.OnVerdict = func(ctx context.Context, _ kubejwt.Claims, err error) {
 		if err != nil {
 			slog.WarnContext(ctx, "call refused", "outcome", kubejwt.Outcome(err), "error", err)

@@ -271,8 +271,8 @@ func (c *cluster) refresh(ctx context.Context, keys *lookup, claimed *payload) e
 	return keys.refresh(ctx)
 }
 
-// selectKeys returns the keys to try: the one that kid names. Without a kid,
-// which only static keys allow, it returns the few that fit.
+// selectKeys returns the keys to try. That is the one that kid names or, for a token
+// without a kid, the few that fit. Rule 2 allows such a token only with static keys.
 func (c *cluster) selectKeys(ctx context.Context, keys *lookup, parsed parsedToken) ([]*keyset.Key, error) {
 	header := parsed.header
 	if header.KeyID == "" {

@@ -47,7 +47,7 @@ func requireReview(t testing.TB, status authenticationv1.TokenReviewStatus) {
 	}
 }
 
-// strange is a token as good as this one, but for its key, which nobody knows.
+// strange is a token like this one, except for its key, which nobody knows.
 // It sets off a fetch where one may be set off.
 func strange(t testing.TB, token string) string {
 	t.Helper()

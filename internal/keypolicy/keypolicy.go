@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// "A set is used for as long as its max-age says, but for 5 minutes at least and an
-// hour at most (15 minutes if there is none)."
+// "A set is used for as long as its max-age says, but for at least 5 minutes and at
+// most an hour (15 minutes if there is none)."
 const (
 	MinLife     = 5 * time.Minute // an external signer's max-age counts down to 0
 	MaxLife     = time.Hour
