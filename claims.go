@@ -85,8 +85,8 @@ func (c Claims) Extra() map[string][]string {
 	return extra
 }
 
-// payload is a decoded payload. All of it is unverified until the signature has
-// been verified. The bytes are decoded once.
+// payload is a decoded payload. It is unverified until the signature has been
+// checked. After that, the bytes are not decoded again.
 type payload struct {
 	registered
 	Subject    string           `json:"sub"`
@@ -276,7 +276,7 @@ func (p *payload) identity() (Claims, error) {
 	}
 	// The API server does not compare sub with kubernetes.io.
 	if p.Subject != username(c.Namespace, c.ServiceAccount.Name) {
-		return Claims{}, errors.New("a sub that is not the service account of kubernetes.io")
+		return Claims{}, errors.New("a sub that does not name the service account of kubernetes.io")
 	}
 	return c, nil
 }

@@ -74,14 +74,14 @@ type Config struct {
 	// keys is measured by the real clock.
 	Now func() time.Time
 	// Check is rule 10. It is asked about each token that has passed all other
-	// rules, every time, also if the token is remembered. It is for facts that a
+	// rules, every time, even if the token is remembered. It is for facts that a
 	// token does not hold: see the package revocation. An [*InvalidTokenError]
 	// refuses the token. Any other error means that Check can't tell, which is
 	// [ErrUndecided]. Many goroutines call Check at once, and it must not block.
 	// Nil means that nobody is asked.
 	Check func(Claims) error
 	// OnVerdict is called once for each [Verifier.Verify] and
-	// [Verifier.VerifyRequest], with what they are about to return, also for a
+	// [Verifier.VerifyRequest], with what they are about to return, even for a
 	// request without a token. It is for audit logs, metrics and traces: see
 	// [Outcome]. It runs in the goroutine that called Verify, which waits for it,
 	// so many goroutines call it at once. Nil costs nothing.
@@ -190,7 +190,7 @@ func (config Config) prepare() (*cluster, allowedAccounts, error) {
 	return c, allowed, nil
 }
 
-// badField is the error of a field of Config.
+// badField returns the error for a field of Config.
 func badField(field, format string, args ...any) error {
 	return fmt.Errorf("kubejwt: Config."+field+": "+format, args...)
 }

@@ -36,7 +36,7 @@ type Reason string
 // The reasons, in the order of the rules that give them.
 const (
 	ReasonTooLarge           Reason = "too_large"             // over 16 KiB
-	ReasonMalformed          Reason = "malformed"             // not a token as Kubernetes writes them
+	ReasonMalformed          Reason = "malformed"             // not a token in the form that Kubernetes writes
 	ReasonBadAlgorithm       Reason = "bad_algorithm"         // alg is missing, not one of four, or not the key's
 	ReasonLegacy             Reason = "legacy"                // a Secret-based token, which never expires
 	ReasonWrongIssuer        Reason = "wrong_issuer"          // from another cluster

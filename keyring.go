@@ -183,7 +183,7 @@ func (f *fileKeys) current(ctx context.Context) (keysAtHand, bool, error) {
 	goodAt := keypolicy.At(content.GoodAt)
 	if f.now().Since(goodAt) >= keypolicy.DefaultMaxStale {
 		problem := cmp.Or(content.Problem, errors.New("the clock was set, and the file was not read since"))
-		err := fmt.Errorf("not read without an error for %v: %w", keypolicy.DefaultMaxStale, problem)
+		err := fmt.Errorf("the file could not be used for %v: %w", keypolicy.DefaultMaxStale, problem)
 		return keysAtHand{}, false, &keysUnavailable{cause: err}
 	}
 	return keysAtHand{Set: content.Value}, false, nil

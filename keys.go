@@ -48,8 +48,8 @@ type KeyFile string
 // heeds HTTPS_PROXY and NO_PROXY, except that [InCluster] asks the pod's API
 // server directly. Errors and logs show URLs without their query.
 type RemoteKeys struct {
-	// DiscoveryURL is where the discovery document is, if not at the issuer. ""
-	// means Config.Issuer, without one trailing slash, and
+	// DiscoveryURL is where the discovery document is. "" means that it is at
+	// Config.Issuer, without one trailing slash, followed by
 	// /.well-known/openid-configuration. The document must name Config.Issuer.
 	DiscoveryURL string
 	// JWKSURL is where the keys are. "" means the document's jwks_uri. If it is

@@ -24,7 +24,7 @@ import (
 // ErrKeysUnavailable.
 type Verifier struct {
 	members  []member       // one, or those of a joined Verifier
-	byIssuer map[string]int // of a joined Verifier: the place of the member for each iss
+	byIssuer map[string]int // for a joined Verifier: the index of the member for each iss
 }
 
 // member judges the tokens of one issuer.
@@ -70,9 +70,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 	return m.deliver(ctx, claims, err)
 }
 
-var errNotMade error = &keysUnavailable{
-	cause: errors.New("this Verifier is a zero one: make it with New, InCluster or Join"),
-}
+var errNotMade error = &keysUnavailable{cause: errors.New("this Verifier was not made by New, InCluster or Join")}
 
 // verify returns the verdict on a token, and the member that gave it. If the
 // token names no member's issuer, that is the first member.
@@ -201,8 +199,8 @@ func (m *member) judge(ctx context.Context, keys *lookup, parsed parsedToken, ke
 	return claims, nil
 }
 
-// signedHeader is a header that a key has signed. All tokens of one key have the
-// same header, so it need not be parsed each time.
+// signedHeader is a header that a key has signed. Tokens with the same key usually
+// have the same header, so it need not be parsed each time.
 type signedHeader struct {
 	decoded []byte
 	parsed  jws.Header
@@ -479,8 +477,9 @@ func (c *cluster) record(ctx context.Context, err error) {
 // Ready returns nil while v has keys that it trusts. If v is joined, every member
 // must have them. Use it for a readiness probe, or to get the keys before the
 // first request. It fetches only if there are no keys, under the same limits as
-// Verify, and waits for 10 seconds at most. If a probe gives up sooner, the fetch
-// goes on, and a later probe finds the keys. The error wraps ErrKeysUnavailable.
+// Verify, and waits no longer than Verify does. If a probe gives up sooner, the
+// fetch goes on, and a later probe finds the keys. The error wraps
+// ErrKeysUnavailable.
 func (v *Verifier) Ready(ctx context.Context) error {
 	if v == nil || len(v.members) == 0 {
 		return errNotMade

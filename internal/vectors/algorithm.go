@@ -19,8 +19,8 @@ func none(alg string) change {
 	return all(setHeader("alg", quoted(alg)), signWith(func(*signer, string) []byte { return []byte{0} }))
 }
 
-// macWith signs with a secret that is no secret: what everybody knows of a
-// public key (CVE-2016-10555).
+// macWith signs with a secret that everybody knows: a form of the public key
+// (CVE-2016-10555).
 func macWith(alg string, newHash func() hash.Hash, secret []byte) change {
 	return all(setHeader("alg", quoted(alg)), signWith(func(_ *signer, input string) []byte {
 		mac := hmac.New(newHash, secret)
@@ -61,7 +61,7 @@ func pss(s *signer, input string) []byte {
 	return s.raw(append(append(block, sum...), 0xbc))
 }
 
-// named says that the token was signed with an alg that it was not.
+// named writes an alg into the header that the token was not signed with.
 func named(alg string) change { return setHeader("alg", quoted(alg)) }
 
 // algorithm is G3: confusion about algorithms and keys.

@@ -46,7 +46,7 @@ func (d document) render(files map[string]string) error {
 	return nil
 }
 
-// modulus is an odd number of so many bits that nobody knows the factors of.
+// modulus is an odd number with this many bits, whose factors nobody knows.
 func modulus(bits int) *big.Int {
 	var data []byte
 	for i := 0; len(data) < bits/8; i++ {
@@ -199,7 +199,7 @@ func kids(n int) []string {
 	return names
 }
 
-// many are keys of different kids.
+// many returns keys with different kids.
 func many(key object, n int) []object {
 	var list []object
 	for _, kid := range kids(n) {

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// lowBits changes the bits of the last character that no byte comes from.
+// lowBits changes the bits of the last character that belong to no byte.
 func lowBits(segment string) string {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	if len(segment)%4 == 0 {

@@ -17,7 +17,7 @@ import (
 	"strings"
 )
 
-// Fixed, since crypto/rsa makes no key from a seed.
+// These are fixed, since crypto/rsa can't make a key from a seed.
 var (
 	//go:embed rsa_cluster.pem
 	rsaCluster []byte
@@ -116,7 +116,7 @@ func (s *signer) curve() *elliptic.CurveParams {
 
 func (s *signer) width() int { return (s.curve().BitSize + 7) / 8 }
 
-// raw is the private operation on a message that is padded already.
+// raw is the private operation on a message that is already padded.
 func (s *signer) raw(padded []byte) []byte {
 	private := s.private.(*rsa.PrivateKey)
 	m := new(big.Int).SetBytes(padded)
@@ -197,7 +197,7 @@ func encode(data []byte) string { return base64.RawURLEncoding.EncodeToString(da
 
 func quoted(s string) string { return string(must(json.Marshal(s))) }
 
-// must is for what only a mistake in this program makes fail.
+// must panics on an error that only a mistake in this program can cause.
 func must[T any](value T, err error) T {
 	if err != nil {
 		panic(err)

@@ -1,11 +1,11 @@
-// Vectors writes the attack corpus, testdata/vectors: one fact a file. It is
-// deterministic, so that generating again changes nothing:
+// Vectors writes the attack corpus, testdata/vectors: one fact per file. It is
+// deterministic, so generating again changes nothing:
 //
 //	go run ./internal/vectors
 //	go run ./internal/vectors -check
 //
-// It signs with keys that are for this and nothing else, and it is the one
-// place besides the test kit that signs at all.
+// It signs with keys that are used for nothing else. Only this program and the test
+// kit sign at all.
 package main
 
 import (

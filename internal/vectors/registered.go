@@ -17,7 +17,7 @@ func starts(at int64) change {
 // unless they say so.
 var minute = settings{leeway: "60s"}
 
-// wrongTypes are the JSON values that no date is, for each of the dates.
+// wrongTypes gives each of the dates each JSON value of a wrong type.
 func wrongTypes(name string, set func(name, value string) change) []row {
 	var rows []row
 	for _, v := range []struct{ name, value, comment string }{

@@ -14,7 +14,7 @@ const now = 1700000000
 // quotes as it is, so that it can hold escapes.
 type member struct{ name, value string }
 
-// object is written as it is: in this order, doubled names and all.
+// object is written as it is: in this order, with its duplicate names.
 type object []member
 
 func (o object) String() string {
@@ -58,7 +58,7 @@ type token struct {
 	whole                  func(string) string
 }
 
-// goodToken is the token that all others are changes of.
+// goodToken is the token from which all others are made.
 func goodToken(k *keys) *token {
 	return &token{
 		keys:   k,
@@ -180,7 +180,7 @@ func signWith(f func(s *signer, input string) []byte) change {
 }
 func whole(f func(string) string) change { return func(t *token) { t.whole = f } }
 
-// to replaces a text altogether.
+// to replaces a whole text.
 func to(text string) func(string) string { return func(string) string { return text } }
 
 // replace has to find what it replaces.
@@ -240,7 +240,7 @@ type row struct {
 	sibling string // "": good_rs256
 }
 
-// settings are what a token is judged by, where it is not the default.
+// settings are the settings that a token is judged by, if they are not the defaults.
 type settings struct {
 	keys            string
 	now             int64
