@@ -68,7 +68,7 @@ func Split(token string) (Compact, error) {
 		return Compact{}, ErrTooLarge
 	}
 	if strings.HasPrefix(token, "Bearer ") {
-		return Compact{}, errors.New("the scheme Bearer in front of the token: pass only the token")
+		return Compact{}, errors.New("the scheme Bearer in front of the token: pass the token alone")
 	}
 	// Go's decoder skips these two even when it is strict.
 	if strings.IndexByte(token, '\n') >= 0 || strings.IndexByte(token, '\r') >= 0 {
