@@ -284,8 +284,8 @@ func TestSnapshotThatDoesNotFit(t *testing.T) {
 		{"broken off", "damaged", func(_ *story, f *snapshotFile) { os.Truncate(f.path, 100) }},
 		{"empty", "damaged", func(_ *story, f *snapshotFile) { os.Truncate(f.path, 0) }},
 		{"without keys", "damaged", func(_ *story, f *snapshotFile) { os.WriteFile(f.path, beforeKeys(f.path), 0o600) }},
-		{"a key that does not decode", "damaged: a key of it does not decode", func(_ *story, f *snapshotFile) { rewrite(f.path, `"spki":"M`, `"spki":"N`) }},
-		{"a key without kid", "damaged: a key of it does not decode", func(_ *story, f *snapshotFile) { rewrite(f.path, `"kid":"old"`, `"kid":""`) }},
+		{"a key that does not decode", "damaged: a key in it does not decode", func(_ *story, f *snapshotFile) { rewrite(f.path, `"spki":"M`, `"spki":"N`) }},
+		{"a key without kid", "damaged: a key in it does not decode", func(_ *story, f *snapshotFile) { rewrite(f.path, `"kid":"old"`, `"kid":""`) }},
 		{"a member that is none of ours", "damaged", func(_ *story, f *snapshotFile) { rewrite(f.path, `{"issuer"`, `{"x":1,"issuer"`) }},
 		{"another issuer", "another issuer", func(_ *story, f *snapshotFile) { f.issuer = "https://another.example" }},
 		{"no issuer, where it is learnt", "another issuer", func(_ *story, f *snapshotFile) {
