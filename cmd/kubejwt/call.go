@@ -131,10 +131,12 @@ func (f *callFlags) check(args []string) (*url.URL, error) {
 		return nil, usagef("-interval %v, -timeout %v: want no negative times, and a timeout", f.interval, f.timeout)
 	}
 	if quote.HoldsToken(args[0]) {
-		return nil, usagef("the URL looks like it has a token in it, which servers and proxies log: give the file, with -token-file")
+		return nil, usagef("the URL looks like it has a token in it, which servers and proxies log: " +
+			"give the token in a file, with -token-file")
 	}
 	target, err := url.Parse(args[0])
-	if err != nil || target.Hostname() == "" || target.Scheme != "https" && target.Scheme != "http" || target.User != nil {
+	isHTTP := err == nil && (target.Scheme == "https" || target.Scheme == "http")
+	if !isHTTP || target.Hostname() == "" || target.User != nil {
 		return nil, usagef("%s: want a URL as https://data-store.prod.svc/", quoted(args[0]))
 	}
 	return target, nil

@@ -60,7 +60,8 @@ type path struct {
 func (p path) in(key string) path {
 	name, shown := key, bare(key)
 	isTop := p.name == ""
-	if key == "" || strings.ContainsAny(key, `.["`) && !(isTop && key == "kubernetes.io") || isTop && key == "kubernetes" {
+	isPlain := key != "" && !strings.ContainsAny(key, `.["`) && !(isTop && key == "kubernetes")
+	if !isPlain && !(isTop && key == "kubernetes.io") {
 		name, shown = strconv.Quote(key), quoted(key)
 	}
 	if isTop {

@@ -122,11 +122,13 @@ func (want expectations) refusal(in input, err *kubejwt.InvalidTokenError, came 
 	case err.Reason == kubejwt.ReasonBadSignature:
 		first.want, first.got = "a signature made with the key "+quoted(came.header.get("kid")), "another"
 	case err.Reason == kubejwt.ReasonWrongIssuer && want.isNearIssuer(came.payload.get("iss")):
-		first.toDo = "the two differ by a slash at the end alone, and have to be equal to the letter: take -issuer from " + discoveryCommand
+		first.toDo = "the two differ only by a slash at the end, and must be equal to the letter: take -issuer from " +
+			discoveryCommand
 	}
-	if size := signatureSize(in.token); isJWT(in.token) && !isSignatureSize(came.header.get("alg"), size) &&
+	algorithm, size := came.header.get("alg"), signatureSize(in.token)
+	if isJWT(in.token) && !isSignatureSize(algorithm, size) &&
 		(err.Rule == signatureRule || err.Reason == kubejwt.ReasonMalformed && err.Rule == 1) {
-		first.got = fmt.Sprintf("a signature of %d bytes, which is no size of %s", size, quotedOrNone(came.header.get("alg")))
+		first.got = fmt.Sprintf("a signature of %d bytes, and those of %s have another size", size, quotedOrNone(algorithm))
 		first.toDo = "the end of the token is missing or was altered: copy the whole token, or pipe it: " + pipeCommand
 	}
 	faults := []fault{first}
@@ -185,7 +187,8 @@ func (want expectations) denial(err *kubejwt.NotAllowedError) fault {
 		rule:   lastRule,
 		want:   "one of " + quote.List(want.flags.accounts()),
 		got:    account,
-		toDo:   "the token is good, and the service answers 403: to admit this caller, add " + account + " to the service accounts that may call",
+		toDo: "the token is good, and the service answers 403: to admit this caller, add " + account +
+			" to the service accounts that may call",
 	}
 }
 
@@ -237,9 +240,13 @@ func ruleName(number int) string {
 func (want expectations) passed(number int, token string, came claimed) []check {
 	switch number {
 	case 1:
-		return one(fmt.Sprintf("at most %d bytes, three segments", jws.MaxSize), fmt.Sprintf("%d bytes, three segments of base64url", len(token)))
+		return one(
+			fmt.Sprintf("at most %d bytes, three segments", jws.MaxSize),
+			fmt.Sprintf("%d bytes, three segments of base64url", len(token)))
 	case 2:
-		return one("alg RS256, ES256, ES384 or ES512, and a kid", "alg "+quotedOrNone(came.header.get("alg"))+", kid "+quotedOrNone(came.header.get("kid")))
+		return one(
+			"alg RS256, ES256, ES384 or ES512, and a kid",
+			"alg "+quotedOrNone(came.header.get("alg"))+", kid "+quotedOrNone(came.header.get("kid")))
 	case 3:
 		return one("iss "+want.issuers(), quoted(came.payload.get("iss")))
 	case 4:
@@ -298,7 +305,8 @@ func (want expectations) policy(payload part) []check {
 	}
 	checks := one(expected, quoted(account))
 	if want.flags.requirePod {
-		checks = append(checks, check{pass, "bound to a pod", "pod " + quotedOrNone(payload.get("kubernetes.io.pod.name"))})
+		pod := quotedOrNone(payload.get("kubernetes.io.pod.name"))
+		checks = append(checks, check{pass, "bound to a pod", "pod " + pod})
 	}
 	return checks
 }
@@ -313,7 +321,8 @@ func (want expectations) notes(in input) []string {
 	}
 	for _, audience := range want.flags.audiences {
 		if audience == want.flags.issuer {
-			notes = append(notes, "The audience is the cluster's issuer: whoever steals such a token from the service can use it against the API server. Give the service a name of its own.")
+			notes = append(notes, "The audience is the cluster's issuer: whoever steals such a token from the service can use it "+
+				"against the API server. Give the service a name of its own.")
 		}
 	}
 	return notes

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"log"
@@ -133,17 +135,26 @@ func placesOf(t *testing.T, cluster *kubejwttest.Cluster, text string) []place {
 	for _, flag := range []string{"key-file", "ca-file", "bearer-token-file", "token-file"} {
 		all = append(all, place{"a path: " + flag, good, with("-"+flag, path)})
 	}
-	for _, flag := range []string{
-		"issuer", "former-issuer", "audience", "service-account", "jwks-url", "discovery-url", "at", "leeway",
-		"max-lifetime", "require-pod", "json", text,
-	} {
-		all = append(all, place{"a flag: " + flag, good, with("-key-file", keys, "-"+flag+"="+text)})
-		all = append(all, place{"a flag, no key file: " + flag, good, with("-" + flag + "=" + text)})
-		all = append(all, place{"serve, a flag: " + flag, "", []string{"serve", "-" + flag + "=" + text}})
-		all = append(all, place{"serve, a flag after others: " + flag, "", append([]string{"serve"}, with("-key-file", keys, "-policy", "a=a/b", "-listen", "256.0.0.1:0", "-"+flag+"="+text)[1:]...)})
+	// serve never listens here: it has an address that there is none of, or is to check only.
+	serve := append([]string{"serve", "-check", "-listen", "256.0.0.1:0"}, base[1:]...)
+	for _, flag := range append(flagsOf(new(verifyFlags).define), text) {
+		all = append(all,
+			place{"a flag: " + flag, good, with("-key-file", keys, "-"+flag+"="+text)},
+			place{"a flag, no key file: " + flag, good, with("-" + flag + "=" + text)},
+			place{"inspect, a flag: " + flag, good, []string{"inspect", "-" + flag + "=" + text}},
+			place{"call, a flag: " + flag, "", []string{"call", "-" + flag + "=" + text, "http://127.0.0.1:1/"}})
 	}
-	for _, flag := range []string{"policy", "listen", "debug-listen", "log-format", "log-level", "snapshot-file", "max-stale"} {
-		all = append(all, place{"serve, its flag: " + flag, "", append([]string{"serve"}, with("-policy", "a=a/b", "-listen", "256.0.0.1:0", "-"+flag+"="+text)[1:]...)})
+	for _, flag := range append(flagsOf(new(serveFlags).define), text) {
+		all = append(all,
+			place{"serve, a flag: " + flag, "", []string{"serve", "-check", "-" + flag + "=" + text}},
+			place{"serve, a flag after others: " + flag, "", append(serve[:len(serve):len(serve)], "-key-file", keys, "-policy", "a=a/b", "-"+flag+"="+text)})
+	}
+	quotedText := jsonOf(t, text)
+	for _, content := range []string{
+		text, quotedText + ": " + quotedText, "issuers: [{issuer: " + quotedText + ", keyFile: " + quotedText + "}]",
+		"policies: [{name: " + quotedText + ", audiences: [" + quotedText + "], serviceAccounts: [" + quotedText + "]}]",
+	} {
+		all = append(all, place{"serve, its file", "", []string{"serve", "-check", "-config", file(content)}})
 	}
 	return append(all,
 		place{"a verb", "", []string{text}},
@@ -169,6 +180,25 @@ func FuzzOutput(f *testing.F) {
 			kubejwtWith(t, p.stdin, p.args...).mustBeTame(t, fmt.Sprintf("%q in %s", text, p.name))
 		}
 	})
+}
+
+// flagsOf are the names of the flags that are defined.
+func flagsOf(define func(*flag.FlagSet)) (names []string) {
+	flags := newFlagSet("any")
+	define(flags)
+	flags.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
+	return names
+}
+
+// The environment sets the flags of serve, and its variables are no tamer.
+func TestEnvironmentIsTame(t *testing.T) {
+	for _, text := range hostile() {
+		for _, entry := range []string{"KUBEJWT_" + text + "=x", "KUBEJWT_AUDIENCE=" + text, "KUBEJWT_LEEWAY=" + text, "COLUMNS=" + text} {
+			var out, errOut bytes.Buffer
+			exit := run(t.Context(), process{nil, &out, &errOut, []string{entry}}, []string{"serve", "-check", "-issuer", "a", "-policy", "a=a/b"})
+			result{exit, out.String(), errOut.String()}.mustBeTame(t, fmt.Sprintf("%q", entry))
+		}
+	}
 }
 
 // hostileServer puts a text into all that it answers.

@@ -94,7 +94,8 @@ func toUTF8(data []byte) (text, encoding string) {
 	for i := range units {
 		units[i] = order.Uint16(data[2*i:])
 	}
-	return strings.TrimPrefix(string(utf16.Decode(units)), "\ufeff"), "it was in UTF-16, as PowerShell writes files, and was decoded (Out-File -Encoding ascii writes it plainly)"
+	text = strings.TrimPrefix(string(utf16.Decode(units)), "\ufeff")
+	return text, "it was in UTF-16, as PowerShell writes files, and was decoded (Out-File -Encoding ascii writes it plainly)"
 }
 
 // foundToken is a token in a text.
@@ -152,7 +153,9 @@ func standsAlone(text string, from, to int) bool {
 	before, _ := utf8.DecodeLastRuneInString(text[:from])
 	after, _ := utf8.DecodeRuneInString(text[to:])
 	const part = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
-	return (from == 0 || !strings.ContainsRune(part+".+/", before)) && (to == len(text) || !strings.ContainsRune(part+".+/=…", after))
+	begins := from == 0 || !strings.ContainsRune(part+".+/", before)
+	ends := to == len(text) || !strings.ContainsRune(part+".+/=…", after)
+	return begins && ends
 }
 
 // maxFold is the width over which a line is no folded one: no token whole is as
@@ -258,7 +261,10 @@ func documentName(text string) string {
 // describe says what an input is that no token could be taken out of. It quotes
 // nothing of it: it may be a password.
 func describe(data []byte, text string) (is, toDo string) {
-	const whole = "give the whole token: " + pipeCommand
+	const (
+		whole     = "give the whole token: " + pipeCommand
+		ownTokens = "a service account has tokens of its own: " + pipeCommand
+	)
 	size := fmt.Sprintf(" (%d bytes)", len(data))
 	switch {
 	case len(data) > 64*jws.MaxSize, len(text) > jws.MaxSize && isCompact(text):
@@ -266,27 +272,29 @@ func describe(data []byte, text string) (is, toDo string) {
 	case strings.HasPrefix(text, "{"):
 		return describeJSON(text) + size, whole
 	case strings.Contains(text, "PRIVATE KEY-----"):
-		return "a private key" + size, "keep it to itself: kubejwt needs public keys alone, with -key-file, and here a token"
+		return "a private key" + size, "never give it away: kubejwt only needs public keys, with -key-file, and here a token"
 	case strings.Contains(text, "-----BEGIN"):
 		return "PEM" + size, "give public keys with -key-file, and here a token: " + pipeCommand
 	case strings.HasPrefix(text, "sha256~"):
-		return "an OAuth token of OpenShift" + size, "such a token is no JWT, and means something to its API server alone"
+		return "an OAuth token of OpenShift" + size, "such a token is no JWT, and only its API server can judge it"
 	case strings.HasPrefix(text, "k8s-aws-v1."):
-		return "a token of aws eks get-token" + size, "it is a signed request of an IAM identity; a service account has tokens of its own: " + pipeCommand
+		return "a token of aws eks get-token" + size, "it is a signed request of an IAM identity; " + ownTokens
 	case regexp.MustCompile(`^[a-z0-9]{6}\.[a-z0-9]{16}$`).MatchString(text):
-		return "a bootstrap token" + size, "such a token joins nodes to a cluster; a service account has tokens of its own: " + pipeCommand
+		return "a bootstrap token" + size, "such a token joins nodes to a cluster; " + ownTokens
 	case pathLook.MatchString(text):
 		return "the path of a file, by its look" + size, "give it with -token-file"
 	case text == "null":
-		return "the word null, which jq prints for what is not there", "look for the token's place in the JSON: jq . FILE"
+		return "null, which jq prints for what is not there", "look for the token's place in the JSON: jq . FILE"
 	case isCompact(text):
 		return describeCompact(text) + size, whole
-	case !utf8.ValidString(text), strings.IndexFunc(text, func(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) }) >= 0:
+	case !utf8.ValidString(text), strings.ContainsFunc(text, isControl):
 		return "binary data" + size, whole
 	default:
 		return "text without a token in it" + size, whole
 	}
 }
+
+func isControl(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) }
 
 // isCompact reports whether text has no other characters than a token.
 func isCompact(text string) bool { return regexp.MustCompile(`^[A-Za-z0-9_.=+/-]*$`).MatchString(text) }

@@ -130,7 +130,7 @@ func TestInputIsDescribed(t *testing.T) {
 		"a password in base64":       {encode("correct-horse-battery-staple!"), "one piece without a dot", "kubectl create token"},
 		"binary":                     {"\x00\x01\x02correct-horse\xff\xfe", "binary", "kubectl create token"},
 		"a key":                      {string(pem), "PEM", "-key-file"},
-		"a private key":              {"-----BEGIN PRIVATE KEY-----\nMIICdummycorrecthorse\n-----END PRIVATE KEY-----", "a private key", "keep it to itself"},
+		"a private key":              {"-----BEGIN PRIVATE KEY-----\nMIICdummycorrecthorse\n-----END PRIVATE KEY-----", "a private key", "never give it away"},
 		"a key set":                  {`{"keys":[{"kty":"RSA","kid":"correct-horse-battery"}]}`, "a key set", "kubectl create token"},
 		"a decoded payload":          {`{"iss":"https://correct.horse.battery.example"}`, "decoded header or payload", "kubectl create token"},
 		"a document without a token": {`{"kind":"Secret","data":{"password":"Y29ycmVjdC1ob3JzZS1iYXR0ZXJ5"}}`, "JSON document without a token", "kubectl create token"},

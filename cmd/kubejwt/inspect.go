@@ -133,9 +133,11 @@ func (i *inspection) describe() string {
 	case projected:
 		return "a projected service account token, " + bound
 	case extended:
-		return "a projected token as every pod has it by default, " + bound + ": valid for a year for the API server alone, and to others until its warnafter"
+		return "a projected token as every pod has it by default, " + bound +
+			": only the API server takes it for a year, and others take it until its warnafter"
 	case secretBased:
-		return "a Secret-based service account token. It never expires and names no audience: mount a projected token instead"
+		return "a Secret-based service account token. It never expires and names no audience: " +
+			"mount a projected token instead"
 	default:
 		return "not a token of a Kubernetes service account"
 	}
@@ -164,7 +166,8 @@ func verifyCommand(payload part, file string) []string {
 // command: what has more than the characters of URLs and names is left out, and
 // instead stands there.
 func shellWord(value, instead string) string {
-	if len(value) > maxQuoted || quote.HoldsToken(value) || !regexp.MustCompile(`^[A-Za-z0-9/.][A-Za-z0-9:/._@%+-]*$`).MatchString(value) {
+	safe := regexp.MustCompile(`^[A-Za-z0-9/.][A-Za-z0-9:/._@%+-]*$`)
+	if len(value) > maxQuoted || quote.HoldsToken(value) || !safe.MatchString(value) {
 		return instead
 	}
 	return value
@@ -177,7 +180,8 @@ func (i *inspection) print(p process) error {
 		addLabelled(page, "to do", i.toDo())
 		return page.print(p)
 	}
-	page.addHanging(2, span{plain, "Nothing below is proven: anybody can write such a token."}, span{bad, "UNVERIFIED."}, span{plain, " "})
+	const warning = "Nothing below is proven: anybody can write such a token."
+	page.addHanging(2, span{plain, warning}, span{bad, "UNVERIFIED."}, span{plain, " "})
 	page.skip()
 	page.mark = "unverified"
 	addLabelled(page, "kind", i.describe())
@@ -199,7 +203,8 @@ func (i *inspection) print(p process) error {
 	}
 	if i.command != nil {
 		page.skip()
-		page.add(span{plain, "To have it judged by the keys of your cluster (issuer and audience are what the token claims: are they what you expect?):"})
+		page.add(span{plain, "To have it judged by the keys of your cluster, run this. " +
+			"Issuer and audience are what the token claims: are they what you expect?"})
 		page.skip()
 		for _, line := range i.command {
 			page.addVerbatim("    " + line)

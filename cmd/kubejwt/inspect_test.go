@@ -82,7 +82,7 @@ func TestIssuerWithSlash(t *testing.T) {
 		return kubejwtWith(t, cluster.Mint(caller), "verify", "-key-file", keys, "-audience", "data-store", "-issuer", iss)
 	}
 	verify(issuer).mustSay(t, exitOK, "Accepted")
-	verify(issuer+"/").mustSay(t, exitRefused, "wrong_issuer", "differ by a slash at the end alone")
+	verify(issuer+"/").mustSay(t, exitRefused, "wrong_issuer", "differ only by a slash at the end")
 	if r := verify(issuer + "x"); r.exit != exitRefused || strings.Contains(r.out, "slash") {
 		t.Errorf("exit status %d:\n%s", r.exit, r.out)
 	}

@@ -70,7 +70,9 @@ type (
 
 // printJSON tells e to a program.
 func (e *explanation) printJSON(p process) error {
-	out := explanationJSON{Verdict: e.verdict, At: e.now.UTC(), Notes: e.notes, Log: e.log, SignatureVerified: e.signatureHeld}
+	out := explanationJSON{
+		Verdict: e.verdict, SignatureVerified: e.signatureHeld, At: e.now.UTC(), Notes: e.notes, Log: e.log,
+	}
 	for _, f := range e.faults {
 		out.Faults = append(out.Faults, faultJSON{f.rule, f.reason, f.want, f.got, f.toDo})
 	}
@@ -85,7 +87,9 @@ func (e *explanation) printJSON(p process) error {
 		out.Rules = append(out.Rules, rule)
 	}
 	if c := e.claims; c != (kubejwt.Claims{}) {
-		out.Identity = &identityJSON{c.Username(), c.ServiceAccount.UID, c.Groups(), c.Extra(), c.Audience, c.Issuer, c.Expiry}
+		out.Identity = &identityJSON{
+			c.Username(), c.ServiceAccount.UID, c.Groups(), c.Extra(), c.Audience, c.Issuer, c.Expiry,
+		}
 	}
 	if said := e.claimed.json(); e.signatureHeld {
 		out.tokenJSON = *said

@@ -31,18 +31,28 @@ type trust struct {
 
 func (t *trust) define(flags *flag.FlagSet) {
 	t.verb = flags.Name()
-	flags.StringVar(&t.issuer, "issuer", "", "the `iss` that tokens must have: the API server's --service-account-issuer.\nRequired, unless -in-cluster learns it. Where no other flag says where the keys\nare, its discovery document does")
+	flags.StringVar(&t.issuer, "issuer", "", "the `iss` that tokens must have: the API server's --service-account-issuer. "+
+		"Required, unless -in-cluster learns it. Without a flag that says where the keys are, they are where its "+
+		"discovery document says")
 	flags.Var(&t.formerIssuers, "former-issuer", "an older `iss` of this same cluster (repeatable)")
-	flags.Var(&t.audiences, "audience", "a `name` of the service: a token must name one of them in aud. Required (repeatable)")
-	flags.StringVar(&t.keyFile, "key-file", "", "`file` with the public keys: an API server's sa.pub, or the JWKS that it serves")
+	flags.Var(&t.audiences, "audience",
+		"a `name` of the service: a token must name one of them in aud. Required (repeatable)")
+	flags.StringVar(&t.keyFile, "key-file", "",
+		"`file` with the public keys: an API server's sa.pub, or the JWKS that it serves")
 	flags.StringVar(&t.jwksURL, "jwks-url", "", "`URL` of the keys (JWKS)")
 	flags.StringVar(&t.discoveryURL, "discovery-url", "", "`URL` of the discovery document, if it is not at the issuer")
-	flags.BoolVar(&t.inCluster, "in-cluster", false, "in a pod: keys and issuer from the API server, with the pod's CA and token")
-	flags.StringVar(&t.caFile, "ca-file", "", "`file` with the CA of the server that has the keys (default: the system's roots)")
-	flags.StringVar(&t.bearerTokenFile, "bearer-token-file", "", "`file` with the token to send to the server that has the keys")
-	durationVar(flags, &t.maxLifetime, "max-lifetime", 0, "refuse tokens that live longer than this `time`; 0 means 24h, negative (-1s) means no bound")
-	durationVar(flags, &t.leeway, "leeway", 0, "how far clocks may be apart, a `time`; 0 means 60s, negative means not at all")
-	flags.BoolVar(&t.acceptExtended, "accept-extended", false, "accept default-mounted tokens past their warnafter; needs -max-lifetime")
+	flags.BoolVar(&t.inCluster, "in-cluster", false,
+		"in a pod: take keys and issuer from the API server, with the pod's CA and token")
+	flags.StringVar(&t.caFile, "ca-file", "",
+		"`file` with the CA of the server that has the keys (default: the system's roots)")
+	flags.StringVar(&t.bearerTokenFile, "bearer-token-file", "",
+		"`file` with the token to send to the server that has the keys")
+	durationVar(flags, &t.maxLifetime, "max-lifetime", 0,
+		"refuse tokens that live longer than this `time`; 0 means 24h, negative (-1s) means no bound")
+	durationVar(flags, &t.leeway, "leeway", 0,
+		"how much clocks may differ, a `time`; 0 means 60s, negative means not at all")
+	flags.BoolVar(&t.acceptExtended, "accept-extended", false,
+		"accept default-mounted tokens past their warnafter; needs -max-lifetime")
 	flags.BoolVar(&t.requirePod, "require-pod", false, "refuse tokens that are not bound to a pod")
 }
 
@@ -52,9 +62,11 @@ func (t *trust) check() error {
 	case t.issuer == "" && !t.inCluster:
 		return usagef("-issuer is required, unless -in-cluster learns it: " + discoveryCommand + " prints it as issuer")
 	case len(t.audiences) == 0:
-		return usagef("-audience is required: the name of the service that tokens are for, as in the caller's projected volume")
-	case t.keyFile != "" && (t.inCluster || t.jwksURL != "" || t.discoveryURL != "" || t.caFile != "" || t.bearerTokenFile != ""):
-		return usagef("-key-file stands alone: -in-cluster, -jwks-url, -discovery-url, -ca-file and -bearer-token-file are for keys that are fetched")
+		return usagef("-audience is required: the name of the service that tokens are for, " +
+			"as in the caller's projected volume")
+	case t.keyFile != "" && (t.inCluster || t.remoteKeys() != kubejwt.RemoteKeys{}):
+		return usagef("-key-file stands alone: -in-cluster, -jwks-url, -discovery-url, -ca-file and -bearer-token-file " +
+			"are for keys that are fetched")
 	}
 	return nil
 }
@@ -89,8 +101,8 @@ func (t *trust) verifier(config kubejwt.Config) (*kubejwt.Verifier, error) {
 	v, err := build(config)
 	if errors.Is(err, kubejwt.ErrNotInCluster) {
 		return nil, usagef("-in-cluster is for a process in a pod, and this is none: " +
-			"KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not both set. Elsewhere give -issuer (" + discoveryCommand +
-			" prints it) and -key-file (`kubectl get --raw /openid/v1/jwks > keys.json` writes it)")
+			"KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not both set. Elsewhere give -issuer (" +
+			discoveryCommand + " prints it) and -key-file (`kubectl get --raw /openid/v1/jwks > keys.json` writes it)")
 	}
 	if err != nil {
 		return nil, &usageError{inFlags(t.verb, err.Error())}

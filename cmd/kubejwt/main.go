@@ -78,7 +78,7 @@ func verbs() []verb {
 	return []verb{
 		{"verify", "explain a token: every rule, with what was expected and what came", verifyHelp, runVerify},
 		{"inspect", "show what a token claims, unverified: no key needed, nothing is sent", inspectHelp, runInspect},
-		{"serve", "be the auth endpoint of nginx, Caddy, Traefik or Envoy, for services in any language", serveHelp, runServe},
+		{"serve", "be the auth endpoint of a proxy, for services in any language", serveHelp, runServe},
 		{"call", "call a service with a mounted token, once or again and again", callHelp, runCall},
 		{"version", "tell which build this is", versionHelp, runVersion},
 	}
@@ -124,7 +124,8 @@ func run(ctx context.Context, p process, args []string) int {
 			return v.exit(ctx, p, args)
 		}
 	}
-	fmt.Fprintf(p.stderr, "kubejwt: there is no verb %s: want verify, inspect, serve, call or version; see: kubejwt help\n", quoted(name))
+	fmt.Fprintf(p.stderr, "kubejwt: there is no verb %s: want verify, inspect, serve, call or version\n", quoted(name))
+	fmt.Fprintln(p.stderr, "see: kubejwt help")
 	return exitUsage
 }
 
@@ -137,8 +138,7 @@ func (v verb) exit(ctx context.Context, p process, args []string) int {
 	case err == nil:
 		return exitOK
 	case errors.Is(err, flag.ErrHelp):
-		v.printHelp(p.stdout, flags)
-		return exitOK
+		return v.printHelp(p, flags)
 	case errors.Is(err, errRefused):
 		return exitRefused
 	case errors.Is(err, errNoKeys):
@@ -166,7 +166,10 @@ func newFlagSet(name string) *flag.FlagSet {
 }
 
 func printOverview(out io.Writer) {
-	fmt.Fprint(out, "Kubejwt verifies Kubernetes service account tokens on this machine, with the cluster's public keys.\n\n")
+	fmt.Fprint(out, `Kubejwt verifies Kubernetes service account tokens on this machine, with the
+cluster's public keys.
+
+`)
 	for _, v := range verbs() {
 		fmt.Fprintf(out, "    kubejwt %-8s  %s\n", v.name, v.summary)
 	}
@@ -182,10 +185,22 @@ For a first look, with a cluster at hand:
 `)
 }
 
-func (v verb) printHelp(out io.Writer, flags *flag.FlagSet) {
-	fmt.Fprint(out, v.help)
-	flags.SetOutput(out)
-	flags.PrintDefaults()
+// printHelp is what flag.PrintDefaults prints, wrapped to the terminal.
+func (v verb) printHelp(p process, flags *flag.FlagSet) int {
+	fmt.Fprint(p.stdout, v.help)
+	page := newPage(p)
+	flags.VisitAll(func(f *flag.Flag) {
+		value, usage := flag.UnquoteUsage(f)
+		if isGiven := f.DefValue != "" && f.DefValue != "0s" && f.DefValue != "false"; isGiven {
+			usage += " (default " + f.DefValue + ")"
+		}
+		page.addVerbatim(strings.TrimRight("  -"+f.Name+" "+value, " "))
+		page.add(span{plain, usage}, span{plain, "        "})
+	})
+	if page.print(p) != nil {
+		return exitRefused
+	}
+	return exitOK
 }
 
 // parse is flags.Parse, but flags may follow the arguments, which it returns.
@@ -208,7 +223,7 @@ func parse(flags *flag.FlagSet, args []string) (rest []string, err error) {
 func refuseTokens(flags *flag.FlagSet) (err error) {
 	flags.Visit(func(f *flag.Flag) {
 		if quote.HoldsToken(f.Value.String()) {
-			err = usagef("-%s: its value looks like a token, and a token is read from a file, from standard input or, by verify, from an argument", f.Name)
+			err = usagef("-%s: its value looks like a token: give that in a file or on standard input", f.Name)
 		}
 	})
 	return err

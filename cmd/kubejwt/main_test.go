@@ -100,7 +100,14 @@ func TestHelp(t *testing.T) {
 	kubejwtWith(t, "", "reprieve").mustSay(t, exitUsage, `"reprieve"`, "want verify")
 	for _, v := range verbs() {
 		kubejwtWith(t, "", "help", v.name).mustSay(t, exitOK, "usage: kubejwt "+v.name, "go run ./cmd/kubejwt "+v.name)
-		kubejwtWith(t, "", v.name, "-h").mustSay(t, exitOK, "usage: kubejwt "+v.name)
+		help := kubejwtWith(t, "", v.name, "-h")
+		help.mustSay(t, exitOK, "usage: kubejwt "+v.name)
+		_, flags, _ := strings.Cut(help.out, "\nflags:\n")
+		for line := range strings.Lines(flags) {
+			if len(line) > 81 && len(strings.Fields(line)) > 1 {
+				t.Errorf("%s: a line of %d columns: %s", v.name, len(line)-1, line)
+			}
+		}
 		kubejwtWith(t, "", v.name, "-nonsense").mustSay(t, exitUsage, "-nonsense", "kubejwt help "+v.name)
 	}
 }

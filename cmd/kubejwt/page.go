@@ -91,7 +91,8 @@ func (p *page) addHanging(indent int, text span, head ...span) {
 
 // isBlank reports whether nothing of a head can be seen.
 func isBlank(head []span) bool {
-	return !slices.ContainsFunc(head, func(s span) bool { return s.style >= passMark || strings.TrimSpace(s.text) != "" })
+	isSeen := func(s span) bool { return s.style >= passMark || strings.TrimSpace(s.text) != "" }
+	return !slices.ContainsFunc(head, isSeen)
 }
 
 const shortIndent = 4

@@ -96,14 +96,14 @@ func (want expectations) registeredChecks(payload part) []registeredCheck {
 	after := "after " + earliest.UTC().Format(time.RFC3339)
 	exp, nbf, iat := "exp "+showIfAny(r.exp, now), "nbf "+showIfAny(r.nbf, now), "iat "+showIfAny(r.iat, now)
 
-	checks := []registeredCheck{{
-		kubejwt.ReasonWrongAudience, !want.isFor(r.audiences), "aud " + quote.List(want.flags.audiences), "aud " + quote.List(r.audiences),
-	}}
+	ours, theirs := "aud "+quote.List(want.flags.audiences), "aud "+quote.List(r.audiences)
+	checks := []registeredCheck{{kubejwt.ReasonWrongAudience, !want.isFor(r.audiences), ours, theirs}}
 	if !r.hasExp {
 		return append(checks, registeredCheck{kubejwt.ReasonExpired, true, "exp " + after, exp})
 	}
 	if !r.hasIat || r.iat.After(r.exp) || r.nbf.After(r.exp) {
-		return append(checks, registeredCheck{kubejwt.ReasonMalformed, true, "iat, and iat and nbf not after exp", iat + "; " + nbf + "; " + exp})
+		const inOrder = "iat, and iat and nbf not after exp"
+		return append(checks, registeredCheck{kubejwt.ReasonMalformed, true, inOrder, iat + "; " + nbf + "; " + exp})
 	}
 	expired, end := !r.exp.After(earliest), want.end(r)
 	checks = append(checks,
@@ -133,7 +133,8 @@ func showIfAny(when, now time.Time) string {
 }
 
 func (want expectations) isFor(audiences []string) bool {
-	return slices.ContainsFunc(want.flags.audiences, func(audience string) bool { return slices.Contains(audiences, audience) })
+	isNamed := func(ours string) bool { return slices.Contains(audiences, ours) }
+	return slices.ContainsFunc(want.flags.audiences, isNamed)
 }
 
 func (want expectations) registered(payload part) []check {

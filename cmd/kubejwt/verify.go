@@ -46,7 +46,8 @@ Without a cluster, in a clone of the repository, a recorded token:
 
 In a pod, its own mounted token:
 
-    kubejwt verify -in-cluster -audience data-store -token-file /var/run/secrets/tokens/data-store
+    kubejwt verify -in-cluster -audience data-store \
+      -token-file /var/run/secrets/tokens/data-store
 
 Why was it refused at two in the morning? Add -at 2026-11-22T02:00:00Z.
 
@@ -64,9 +65,11 @@ type verifyFlags struct {
 
 func (f *verifyFlags) define(flags *flag.FlagSet) {
 	f.trust.define(flags)
-	flags.Var(&f.serviceAccounts, "service-account", "who may call: `namespace/name`, namespace/* or * (repeatable; default: *)")
+	flags.Var(&f.serviceAccounts, "service-account",
+		"who may call: `namespace/name`, namespace/* or * (repeatable; default: *)")
 	flags.StringVar(&f.tokenFile, "token-file", "", "`file` with the token")
-	flags.StringVar(&f.at, "at", "", "judge as of this `time`, RFC 3339, for instance 2026-11-22T08:15:00Z (default: now)")
+	flags.StringVar(&f.at, "at", "",
+		"judge as of this `time`, RFC 3339, for instance 2026-11-22T08:15:00Z (default: now)")
 	flags.BoolVar(&f.json, "json", false, "print JSON")
 }
 
@@ -123,7 +126,7 @@ func (f *verifyFlags) now() (time.Time, error) {
 	}
 	now, err := time.Parse(time.RFC3339, f.at)
 	if err != nil {
-		return time.Time{}, usagef("-at %s: want a time as RFC 3339 writes it, for instance 2026-11-22T08:15:00Z", quoted(f.at))
+		return time.Time{}, usagef("-at %s: want a time of RFC 3339, for instance 2026-11-22T08:15:00Z", quoted(f.at))
 	}
 	return now, nil
 }
