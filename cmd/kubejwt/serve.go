@@ -202,7 +202,7 @@ func (f *serveFlags) newServer(p process, flags *flag.FlagSet) (*server, error) 
 		return nil, err
 	}
 	metrics := newMetrics()
-	judge, err := newJudge(rules, nil, metrics.verdicts, logger)
+	judge, err := newJudge(rules, nil, metrics.verdicts, f.serveLog(logger))
 	if err != nil {
 		return nil, err
 	}
@@ -223,6 +223,13 @@ func (f *serveFlags) logger(p process) (*slog.Logger, error) {
 	default:
 		return nil, usagef("-log-format %s: want text or json", quoted(f.logFormat))
 	}
+}
+
+func (f *serveFlags) serveLog(logger *slog.Logger) serveLog {
+	if f.configFile != "" {
+		return serveLog{logger, inFields}
+	}
+	return serveLog{logger, func(text string) string { return inFlags("serve", text) }}
 }
 
 // run opens the listeners and answers until ctx ends or one of them fails.

@@ -32,7 +32,8 @@ type trusted struct {
 }
 
 // newJudge makes the Verifiers, except for those that the last judge has.
-func newJudge(r rules, last *judge, verdicts *kubejwtprom.Verdicts, logger *slog.Logger) (*judge, error) {
+func newJudge(r rules, last *judge, verdicts *kubejwtprom.Verdicts, log serveLog) (*judge, error) {
+	logger := log.forLibrary()
 	j := &judge{rules: r, policies: make(map[string]*kubejwt.Verifier)}
 	watches := make(map[string]*watch) // by issuer
 	for _, issuer := range r.issuers {
@@ -65,7 +66,7 @@ func newJudge(r rules, last *judge, verdicts *kubejwtprom.Verdicts, logger *slog
 		if err != nil {
 			return nil, usagef("%s: %s", p.where, strings.TrimPrefix(err.Error(), "kubejwt: Join: "))
 		}
-		j.policies[p.name] = v.WithOnVerdict(verdicts.For(p.name))
+		j.policies[p.name] = v.WithOnVerdict(log.refusals(p.name, verdicts.For(p.name)))
 	}
 	return j, nil
 }

@@ -79,7 +79,7 @@ func (s *server) adopt(ctx context.Context, data []byte) error {
 		return err
 	}
 	old := s.guard.judge.Load()
-	judge, err := newJudge(rules, old, s.metrics.verdicts, s.logger)
+	judge, err := newJudge(rules, old, s.metrics.verdicts, s.flags.serveLog(s.logger))
 	if err != nil {
 		return err
 	}
