@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,6 +12,7 @@ import (
 	authzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -21,8 +24,8 @@ import (
 )
 
 // The configurations of Envoy are what Envoy's own types take, and what is in
-// them names a policy, lets nobody pass without kubejwt, and keeps the token from
-// the service.
+// them names a policy, lets nobody pass without kubejwt, discards what clients
+// send under its names, and keeps the token from the service.
 func TestExamplesEnvoy(t *testing.T) {
 	for _, file := range []string{"envoy.yaml", "envoy-http.yaml"} {
 		t.Run(file, func(t *testing.T) {
@@ -43,6 +46,13 @@ func TestExamplesEnvoy(t *testing.T) {
 				if removed := host.GetRequestHeadersToRemove(); len(removed) != 1 || removed[0] != "authorization" {
 					t.Errorf("removed on the way to the service: %q", removed)
 				}
+			}
+			var discarded []string
+			for _, mutation := range find[*mutationv3.HeaderMutation](t, bootstrap).GetMutations() {
+				discarded = append(discarded, http.CanonicalHeaderKey(mutation.GetRemove()))
+			}
+			if !slices.Equal(discarded, identityHeaders()) {
+				t.Errorf("discarded of what a client sends: %q: want %q", discarded, identityHeaders())
 			}
 			mustBeServed(t, bootstrap, config)
 		})
