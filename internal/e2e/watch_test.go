@@ -610,8 +610,11 @@ func TestWatchTroubles(t *testing.T) {
 		go func() { ended <- paged.Run(ctx) }()
 		var all []corev1.Pod
 		eventually(t, "it watches", func() bool {
+			if paged.Ready(t.Context()) != nil {
+				return false
+			}
 			all = must(c.CoreV1().Pods("api").List(t.Context(), metav1.ListOptions{})).Items
-			return paged.Ready(t.Context()) == nil && paged.Stats().Pods == len(all)
+			return paged.Stats().Pods == len(all)
 		})
 		t.Logf("%d pods: %+v", len(all), paged.Stats())
 		cancel()
