@@ -173,7 +173,7 @@ func ExampleVerifier_WithServiceAccounts() {
 func ExampleTransport() {
 	client := &http.Client{Transport: &kubejwt.Transport{
 		Source: kubejwt.TokenFile("/var/run/secrets/tokens/data-store"),
-		Origin: "https://data-store.prod.svc", // the token goes to this origin and nowhere else
+		Origin: "https://data-store.prod.svc", // the token goes nowhere else; over http, a proxy sees it too: see Base
 	}}
 	_, err := client.Get("https://elsewhere.example/")
 	fmt.Println(err)

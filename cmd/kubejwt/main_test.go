@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -247,5 +250,30 @@ func TestImports(t *testing.T) {
 		default:
 			t.Errorf("it imports %s", imported)
 		}
+	}
+}
+
+// Texts are ASCII, since everything else is escaped on its way to the screen:
+// dots that are one letter would come out as \u2026. Marks are drawn after that,
+// and what the input may have is no text.
+func TestTextsAreASCII(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") || file == "screen.go" || file == "input.go" {
+			continue
+		}
+		syntax, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(syntax, func(n ast.Node) bool {
+			if literal, ok := n.(*ast.BasicLit); ok && literal.Value != toASCII(literal.Value) {
+				t.Errorf("%s: %s", file, literal.Value)
+			}
+			return true
+		})
 	}
 }

@@ -168,10 +168,10 @@ func (f *serveFlags) withAudiences() ([]policy, error) {
 	for i := range all {
 		switch {
 		case all[i].audiences == nil && len(f.audiences) > 1:
-			return nil, usagef("-policy %s: there are several audiences, so that each policy has to name its own, as -policy %s@%s=…: "+
+			return nil, usagef("-policy %s: there are several audiences, so that each policy has to name its own, as -policy %s@%s=ns/sa: "+
 				"if all policies shared them, a service could use its callers' tokens at another service", all[i].name, all[i].name, f.audiences[0])
 		case all[i].audiences == nil && len(f.audiences) == 0:
-			return nil, usagef("-audience is required: the name of the service that tokens are for, as in the caller's projected volume (or -policy %s@AUDIENCE=…)", all[i].name)
+			return nil, usagef("-audience is required: the name of the service that tokens are for, as in the caller's projected volume (or -policy %s@AUDIENCE=ns/sa)", all[i].name)
 		case all[i].audiences == nil:
 			all[i].audiences = f.audiences
 		}
