@@ -113,9 +113,9 @@ func looksLike(data []byte) string {
 	text := strings.TrimSpace(string(data))
 	switch {
 	case quote.HoldsToken(text):
-		return "a token once more" + size
+		return "another token" + size
 	case strings.HasPrefix(text, "{"):
-		return "no JSON object in order: it is damaged, or has a name twice" + size
+		return "a damaged JSON object, or one that has a name twice" + size
 	case json.Valid(data):
 		return "JSON, and not an object" + size
 	case strings.HasPrefix(text, "-----BEGIN"):
