@@ -66,7 +66,8 @@ func New(v *kubejwt.Verifier, options Options) (*Interceptors, error) {
 	}
 	for method, verifier := range i.methods {
 		if verifier == nil {
-			return nil, fmt.Errorf("kubejwtgrpc: New: Options.Methods[%q] is nil: to let anybody call it, name it in Public", method)
+			return nil, fmt.Errorf("kubejwtgrpc: New: Options.Methods[%q] is nil: "+
+				"to let anybody call it, name it in Public", method)
 		}
 	}
 	for _, method := range options.Public {
@@ -78,7 +79,8 @@ func New(v *kubejwt.Verifier, options Options) (*Interceptors, error) {
 	for _, method := range slices.Sorted(maps.Keys(i.methods)) {
 		parts := strings.Split(method, "/")
 		if len(parts) != 3 || parts[0] != "" || parts[1] == "" || parts[2] == "" {
-			return nil, fmt.Errorf(`kubejwtgrpc: New: Options: %q is not "/package.Service/Method" or "/package.Service/*"`, method)
+			return nil, fmt.Errorf("kubejwtgrpc: New: Options: %q is not "+
+				`"/package.Service/Method" or "/package.Service/*"`, method)
 		}
 	}
 	return i, nil
@@ -91,27 +93,31 @@ func (i *Interceptors) ServerOptions() []grpc.ServerOption {
 }
 
 // Unary is a [grpc.UnaryServerInterceptor].
-func (i *Interceptors) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+func (i *Interceptors) Unary(
+	ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+) (any, error) {
 	v := i.judge(info.FullMethod)
 	if v == nil {
 		return handler(ctx, req)
 	}
 	claims, err := verify(ctx, v)
 	if err != nil {
-		return nil, statusOf(err)
+		return nil, Status(err).Err()
 	}
 	return handler(kubejwt.NewContext(ctx, claims), req)
 }
 
 // Stream is a [grpc.StreamServerInterceptor].
-func (i *Interceptors) Stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+func (i *Interceptors) Stream(
+	srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
+) error {
 	v := i.judge(info.FullMethod)
 	if v == nil {
 		return handler(srv, stream)
 	}
 	claims, err := verify(stream.Context(), v)
 	if err != nil {
-		return statusOf(err)
+		return Status(err).Err()
 	}
 	verified := verifiedStream{stream, kubejwt.NewContext(stream.Context(), claims)}
 	if i.endStream {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -200,6 +201,15 @@ func TestVerdicts(t *testing.T) {
 			if want := map[bool]string{true: apiName}[test.code == codes.OK]; caller != want {
 				t.Errorf("%s, %s: the handler's caller is %q: want %q", test.name, method, caller, want)
 			}
+		}
+	}
+}
+
+// An error that is nobody's verdict lets nobody pass, and says nothing.
+func TestStatusOfForeignErrors(t *testing.T) {
+	for _, err := range []error{nil, errors.New("a secret")} {
+		if s := kubejwtgrpc.Status(err); s.Code() != codes.Internal || strings.Contains(s.Message(), "secret") {
+			t.Errorf("%v: %v: want Internal, and a fixed text", err, s)
 		}
 	}
 }

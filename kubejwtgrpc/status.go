@@ -14,21 +14,23 @@ import (
 	"github.com/kubejwt/kubejwt"
 )
 
-// statusOf is what kubejwt.WriteError answers over HTTP, as a gRPC status: the
-// same fixed text, and the time to wait as RetryInfo.
-func statusOf(err error) error {
+// Status returns what [kubejwt.WriteError] answers over HTTP, as a gRPC status:
+// Unauthenticated, PermissionDenied or Unavailable, with the same fixed text.
+// Unavailable has the time to wait as RetryInfo. An error that is nil or not the
+// library's is Internal. The interceptors use it; it is for those of your own.
+func Status(err error) *status.Status {
 	answer := &answer{header: make(http.Header)}
 	kubejwt.WriteError(answer, err)
 	s := status.New(codeOf(answer.status), strings.TrimSpace(answer.text.String()))
 	seconds, err := strconv.Atoi(answer.header.Get("Retry-After"))
 	if err != nil {
-		return s.Err()
+		return s
 	}
 	delay := durationpb.New(time.Duration(seconds) * time.Second)
 	if detailed, err := s.WithDetails(&errdetails.RetryInfo{RetryDelay: delay}); err == nil {
-		s = detailed
+		return detailed
 	}
-	return s.Err()
+	return s
 }
 
 func codeOf(httpStatus int) codes.Code {

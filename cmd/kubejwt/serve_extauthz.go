@@ -11,12 +11,14 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 
 	"github.com/kubejwt/kubejwt"
+	"github.com/kubejwt/kubejwt/kubejwtgrpc"
 )
 
 // grpcServer serves Envoy's ext_authz over gRPC.
@@ -26,12 +28,24 @@ type grpcServer struct{ *grpc.Server }
 // can be told to send the body too, which nobody reads.
 const maxCheckBytes = 1 << 20
 
+const (
+	maxChecks = 1000 // at a time on one connection
+	// After this time a connection ends when its calls have, so that a call that
+	// never sends its request ends too, and replicas that are new get their share.
+	maxConnectionAge = 10 * time.Minute
+)
+
 func newGRPCServer(g *guard, secure *tls.Config) grpcServer {
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxCheckBytes),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.MaxConcurrentStreams(maxChecks),
 		grpc.ConnectionTimeout(headerTimeout),
-		grpc.NumStreamWorkers(0),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionIdle:     idleTimeout,
+			MaxConnectionAge:      maxConnectionAge,
+			MaxConnectionAgeGrace: writeTimeout,
+		}),
 	}
 	if secure != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(secure)))
@@ -65,7 +79,7 @@ func (a *extAuthz) Check(ctx context.Context, r *authv3.CheckRequest) (*authv3.C
 	if v == nil {
 		answer := newAnswer()
 		http.Error(answer, noSuchPolicy, http.StatusNotFound)
-		return denied(answer), nil
+		return denied(answer, status.New(codes.NotFound, noSuchPolicy)), nil
 	}
 	about := grpcFacts{r.GetAttributes().GetRequest().GetHttp()}
 	began := time.Now()
@@ -74,7 +88,7 @@ func (a *extAuthz) Check(ctx context.Context, r *authv3.CheckRequest) (*authv3.C
 	if err != nil {
 		answer := newAnswer()
 		kubejwt.WriteError(answer, err)
-		return denied(answer), nil
+		return denied(answer, kubejwtgrpc.Status(err)), nil
 	}
 	return allowed(claims), nil
 }
@@ -99,7 +113,7 @@ func allowed(claims kubejwt.Claims) *authv3.CheckResponse {
 		ok.Headers = append(ok.Headers, header(one[0], one[1]))
 	}
 	return &authv3.CheckResponse{
-		Status:       &rpcstatus.Status{Code: int32(codes.OK)},
+		Status:       status.New(codes.OK, "").Proto(),
 		HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: ok},
 	}
 }
@@ -111,8 +125,9 @@ func header(name, value string) *corev3.HeaderValueOption {
 	}
 }
 
-// denied is the answer that a client gets through Envoy.
-func denied(answer *answer) *authv3.CheckResponse {
+// denied is the answer that a client gets through Envoy, and the status of the
+// check.
+func denied(answer *answer, s *status.Status) *authv3.CheckResponse {
 	response := &authv3.DeniedHttpResponse{
 		Status: &typev3.HttpStatus{Code: typev3.StatusCode(answer.status)},
 		Body:   answer.text.String(),
@@ -123,23 +138,8 @@ func denied(answer *answer) *authv3.CheckResponse {
 		}
 	}
 	return &authv3.CheckResponse{
-		Status:       &rpcstatus.Status{Code: int32(codeOf(answer.status)), Message: strings.TrimSpace(answer.text.String())},
+		Status:       s.Proto(),
 		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: response},
-	}
-}
-
-func codeOf(httpStatus int) codes.Code {
-	switch httpStatus {
-	case http.StatusUnauthorized:
-		return codes.Unauthenticated
-	case http.StatusForbidden:
-		return codes.PermissionDenied
-	case http.StatusServiceUnavailable:
-		return codes.Unavailable
-	case http.StatusNotFound:
-		return codes.NotFound
-	default:
-		return codes.Internal
 	}
 }
 

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"context"
+	"encoding/binary"
+	"io"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -172,6 +176,58 @@ func TestExtAuthzOutage(t *testing.T) {
 	}
 	if status := response.GetDeniedResponse().GetStatus().GetCode(); status != 503 || retry == "" || codes.Code(response.GetStatus().GetCode()) != codes.Unavailable {
 		t.Errorf("%v: want 503 and Retry-After", response)
+	}
+}
+
+// One client can't take all of the server, and one that never sends its request
+// does not keep it from ending.
+func TestExtAuthzLimits(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newGRPCServer(newTestGuard(t, kubejwttest.NewCluster(t), "-policy", "a=*"), nil)
+	go s.Serve(listener)
+	conn, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	// The preface, and the server's SETTINGS: a header of 9 bytes, then pairs of
+	// an ID of 2 bytes and a value of 4 (RFC 9113, section 6.5).
+	conn.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"))
+	header := make([]byte, 9)
+	if _, err := io.ReadFull(conn, header); err != nil {
+		t.Fatal(err)
+	}
+	settings := make([]byte, header[2])
+	if _, err := io.ReadFull(conn, settings); err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[uint16]uint32)
+	for ; len(settings) >= 6; settings = settings[6:] {
+		got[binary.BigEndian.Uint16(settings)] = binary.BigEndian.Uint32(settings[2:])
+	}
+	const maxConcurrentStreams, maxHeaderListSize = 3, 6
+	if got[maxConcurrentStreams] != maxChecks || got[maxHeaderListSize] != maxHeaderBytes {
+		t.Errorf("the settings are %v", got)
+	}
+
+	client, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if _, err := client.NewStream(t.Context(), &grpc.StreamDesc{}, authv3.Authorization_Check_FullMethodName); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	s.Shutdown(ctx)
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it ended after %v", took)
 	}
 }
 
