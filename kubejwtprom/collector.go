@@ -37,21 +37,23 @@ func NewCollector(v *kubejwt.Verifier) *Collector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("kubejwt_"+name, help, labels, nil)
 	}
-	return &Collector{
-		verifier:       v,
-		now:            time.Now,
-		keys:           desc("keys", "Public keys in use."),
-		keysAge:        desc("keys_age_seconds", "Time since the keys were fetched or their file was last seen in order."),
-		keysFetchedAt:  desc("keys_fetched_timestamp_seconds", "When the keys were last fetched, or their file last seen in order."),
-		keysStaleAt:    desc("keys_stale_timestamp_seconds", "When the keys stop being trusted unless they are refreshed before."),
-		fetches:        desc("key_fetches_total", "Fetches of keys that have ended.", "result"),
-		fetchCauses:    desc("key_fetch_causes_total", "What set off the fetches of keys that have ended.", "cause"),
-		throttled:      desc("key_fetches_throttled_total", "Fetches for an unknown key that were not made, because the last one was too recent."),
-		failing:        desc("key_fetch_failing", "1 if the last fetch of keys or look at their file failed, otherwise 0."),
-		tokens:         desc("tokens_total", "Tokens judged, by outcome.", "outcome"),
-		remembered:     desc("remembered_tokens", "Verified tokens at hand."),
-		rememberedHits: desc("remembered_hits_total", "Tokens that needed no check of a signature, because they were remembered."),
-	}
+	c := &Collector{verifier: v, now: time.Now}
+	c.keys = desc("keys", "Public keys in use.")
+	c.keysAge = desc("keys_age_seconds", "Time since the keys were fetched or their file was last seen in order.")
+	c.keysFetchedAt = desc("keys_fetched_timestamp_seconds",
+		"When the keys were last fetched, or their file last seen in order.")
+	c.keysStaleAt = desc("keys_stale_timestamp_seconds",
+		"When the keys stop being trusted unless they are refreshed before.")
+	c.fetches = desc("key_fetches_total", "Fetches of keys that have ended.", "result")
+	c.fetchCauses = desc("key_fetch_causes_total", "What set off the fetches of keys that have ended.", "cause")
+	c.throttled = desc("key_fetches_throttled_total",
+		"Fetches for an unknown key that were not made, because the last one was too recent.")
+	c.failing = desc("key_fetch_failing", "1 if the last fetch of keys or look at their file failed, otherwise 0.")
+	c.tokens = desc("tokens_total", "Tokens judged, by outcome.", "outcome")
+	c.remembered = desc("remembered_tokens", "Verified tokens in memory.")
+	c.rememberedHits = desc("remembered_hits_total",
+		"Tokens whose signature needed no check, because they were remembered.")
+	return c
 }
 
 // Describe implements [prometheus.Collector].

@@ -22,20 +22,22 @@ func NewWatchCollector(w *revocation.Watcher) *WatchCollector {
 	}
 	return &WatchCollector{
 		watcher:  w,
-		pods:     desc("pods", "Watched pods that are there."),
-		accounts: desc("service_accounts", "Watched service accounts that are there."),
+		pods:     desc("pods", "Watched pods that exist."),
+		accounts: desc("service_accounts", "Watched service accounts that exist."),
 		gone:     desc("gone_objects", "Deletions that are remembered."),
-		asOf:     desc("as_of_timestamp_seconds", "Everything that happened before is known."),
-		failing:  desc("failing", "1 if a stream does not stand, otherwise 0."),
-		lists:    desc("lists_total", "Lists that were complete."),
+		asOf:     desc("as_of_timestamp_seconds", "Deletions before this time are known."),
+		failing:  desc("failing", "1 if a stream is down, otherwise 0."),
+		lists:    desc("lists_total", "Complete lists that were read."),
 		events:   desc("events_total", "Events of the streams, bookmarks included."),
-		failures: desc("failures_total", "Streams that ended, and attempts that began none."),
+		failures: desc("failures_total", "Streams that ended, and attempts to open one that failed."),
 	}
 }
 
 // Describe implements [prometheus.Collector].
 func (c *WatchCollector) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{c.pods, c.accounts, c.gone, c.asOf, c.failing, c.lists, c.events, c.failures} {
+	for _, desc := range []*prometheus.Desc{
+		c.pods, c.accounts, c.gone, c.asOf, c.failing, c.lists, c.events, c.failures,
+	} {
 		descs <- desc
 	}
 }

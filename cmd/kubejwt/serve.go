@@ -23,7 +23,9 @@ proxy can be written in any language. It reads from headers who is calling.
 
 Each -policy is served at /auth/NAME. It lists the service accounts that pass.
 The proxy chooses the policy by that path. serve ignores the method, the query,
-the body, what follows NAME in the path, and every header except Authorization.
+the body, what follows /auth/NAME/ in the path, and every header except
+Authorization. -access-log shows method, path and request ID as the proxy passes
+them, and nothing depends on these.
 
     200  the caller may call. The answer always has all of these headers, empty
          where the token says nothing: Kubejwt-Username, Kubejwt-Namespace,
@@ -34,7 +36,8 @@ the body, what follows NAME in the path, and every header except Authorization.
     404  no such policy
     503  there are no keys to judge by: try again after Retry-After
 
-The proxy has to discard headers of these names that its clients send. Complete
+The proxy has to discard headers of these names that its clients send, and
+should take the token out of the request before it passes it on. Complete
 configurations are in examples/proxies. Whoever can reach this address can test
 tokens. Whoever can reach the service without the proxy can claim to be anybody.
 Keep both addresses private.
@@ -44,12 +47,15 @@ where there are several audiences, each policy names its own: -policy
 data-store@data-store=shop/api -policy reports@reports=shop/api.
 
 Envoy can also ask over gRPC, at -grpc-listen. It names the policy in
-context_extensions, under "policy", never in the request.
+context_extensions, under "policy", never in the request. serve sets the
+headers above and removes a client's own. It leaves the token in the request:
+request_headers_to_remove of Envoy's route takes it out.
 
 -config takes issuers and policies from a YAML file instead of flags. The file
-is read again when it changes. A bad one is logged and shown in /metrics, and
-the last good one stays in use. -check judges the flags or the file, and ends.
-docs/serve-config.schema.json is the file's JSON Schema.
+is read again when it changes, and at once on SIGHUP. A bad one is logged and
+shown in /metrics, and the last good one stays in use. -check judges the flags
+or the file, and ends. docs/serve-config.md explains the file, and
+docs/serve-config.schema.json is its JSON Schema.
 
     issuers:
     - inCluster: true
@@ -58,16 +64,19 @@ docs/serve-config.schema.json is the file's JSON Schema.
       audiences: [data-store]
       serviceAccounts: [shop/api, batch/*]
 
--watch refuses tokens of deleted pods and service accounts within milliseconds.
-It needs list and watch of both in the callers' namespaces. -when-stale says what
-happens while the watch can't tell: accept as without it, or refuse with 503.
+-watch refuses tokens of deleted pods and service accounts, usually within
+milliseconds. It needs list and watch of both in the callers' namespaces.
+-when-stale says what happens while the watch can't tell: accept them as without
+it, or refuse them with 503.
 
-The -admin-listen address is for kubelet and Prometheus: /healthz answers while
-the process runs, /readyz while there are keys and it is not stopping, /metrics
-and /debug/vars show what it does. SIGTERM and SIGINT make /readyz fail, then
--shutdown-delay passes, then it ends after the requests at hand.
+The -admin-listen address is for kubelet and Prometheus. /healthz answers 200
+while the process runs. /readyz answers 200 while there are keys and the process
+is not stopping. /metrics and /debug/vars show what it does. SIGTERM and SIGINT
+make /readyz fail. After -shutdown-delay the process finishes the requests at
+hand and ends. A second signal ends it at once.
 
-An address is host:port, or unix:/path of a socket.
+An address is host:port, or unix:/path of a socket. Put a socket into a folder
+that only serve and the proxy can write to.
 
 Every flag can be given as an environment variable: KUBEJWT_ and its name in
 capitals with _ for -, as in KUBEJWT_CA_FILE; values of repeatable flags are
@@ -114,21 +123,28 @@ type serveFlags struct {
 func (f *serveFlags) define(flags *flag.FlagSet) {
 	f.defineRules(flags)
 	f.listeners.define(flags)
-	flags.StringVar(&f.configFile, "config", "", "YAML `file` with issuers and policies, in the place of the flags for them")
-	flags.BoolVar(&f.onlyCheck, "check", false, "judge the flags and the -config file, say so, and end")
-	flags.StringVar(&f.tokenHeader, "token-header", "Authorization", "`header` with the token; in another than Authorization it may come without Bearer")
-	flags.StringVar(&f.accessLog, "access-log", "none", "`which` verdicts to log on standard output, as JSON: all, refused or none")
-	durationVar(flags, &f.shutdownDelay, "shutdown-delay", 0, "how long to go on answering after SIGTERM while /readyz fails, a `time`")
+	flags.StringVar(&f.configFile, "config", "", "YAML `file` with issuers and policies, instead of the flags for them")
+	flags.BoolVar(&f.onlyCheck, "check", false, "judge the flags and the -config file, report, and end")
+	flags.StringVar(&f.tokenHeader, "token-header", "Authorization",
+		"`header` with the token. In any header but Authorization it may come without Bearer")
+	flags.StringVar(&f.accessLog, "access-log", "none",
+		"`which` verdicts to log on standard output, as JSON: all, refused or none")
+	durationVar(flags, &f.shutdownDelay, "shutdown-delay", 0,
+		"how long to go on answering after SIGTERM while /readyz fails, a `time`")
 	flags.StringVar(&f.logFormat, "log-format", "text", "`format` of the log: text or json")
-	levelVar(flags, &f.logLevel, "log-level", slog.LevelInfo, "`level` of the log: debug (tells why each token is refused), info, warn or error")
+	levelVar(flags, &f.logLevel, "log-level", slog.LevelInfo,
+		"`level` of the log: debug (tells why each token is refused), info, warn or error")
 }
 
-// defineRules are the flags that a policy file takes the place of.
+// defineRules defines the flags that a policy file replaces.
 func (f *serveFlags) defineRules(flags *flag.FlagSet) {
 	f.trust.define(flags)
-	flags.Var(&f.policies, "policy", "`NAME[@AUDIENCE]=ns/sa,ns/*`: who passes /auth/NAME; * is everybody. Required (repeatable)")
-	flags.StringVar(&f.snapshotFile, "snapshot-file", "", "`file` that keeps the last good keys, for restarts during an outage")
-	durationVar(flags, &f.maxStale, "max-stale", 0, "how long, a `time`, fetched keys are trusted when they can't be refreshed; 0 means 24h, negative means for ever")
+	flags.Var(&f.policies, "policy",
+		"`NAME[@AUDIENCE]=ns/sa,ns/*`: who passes /auth/NAME; * is everybody. Required (repeatable)")
+	flags.StringVar(&f.snapshotFile, "snapshot-file", "",
+		"`file` that keeps the last good keys, for restarts during an outage")
+	durationVar(flags, &f.maxStale, "max-stale", 0, "how long, a `time`, fetched keys are trusted when they can't be "+
+		"refreshed;\n0 means 24h, negative means for ever")
 	f.watching.define(flags)
 }
 
@@ -145,7 +161,7 @@ func runServe(ctx context.Context, p process, flags *flag.FlagSet, args []string
 	if err := errors.Join(setFromEnvironment(flags, p.environ), refuseTokens(flags)); err != nil {
 		return err
 	}
-	remove, err := keepPipes(ctx, flags, "key-file", "ca-file", "bearer-token-file")
+	remove, err := keepPipes(ctx, flags, "key-file", "ca-file", "bearer-token-file", "config")
 	defer remove()
 	if err != nil {
 		return err
@@ -155,6 +171,9 @@ func runServe(ctx context.Context, p process, flags *flag.FlagSet, args []string
 		return err
 	}
 	if f.onlyCheck {
+		if _, err := f.tlsFiles.config(s.logger); err != nil {
+			return err
+		}
 		rules := s.guard.judge.Load().rules
 		fmt.Fprintf(p.stdout, "In order. Issuers: %d, policies: %d.\n", len(rules.issuers), len(rules.policies))
 		return nil
@@ -191,7 +210,7 @@ func (f *serveFlags) newServer(p process, flags *flag.FlagSet) (*server, error) 
 		return nil, err
 	}
 	if !isHeaderName(f.tokenHeader) {
-		return nil, usagef("-token-header %s: want the name of a header, as X-Client-Id", quoted(f.tokenHeader))
+		return nil, usagef("-token-header %s: want the name of a header, such as X-Client-Id", quoted(f.tokenHeader))
 	}
 	audit, err := newAccessLog(f.accessLog, p.stdout)
 	if err != nil {
@@ -207,7 +226,12 @@ func (f *serveFlags) newServer(p process, flags *flag.FlagSet) (*server, error) 
 		return nil, err
 	}
 	stops := new(atomic.Bool)
-	guard := &guard{tokenHeader: http.CanonicalHeaderKey(f.tokenHeader), stops: stops, audit: audit, seconds: metrics.seconds}
+	guard := &guard{
+		tokenHeader: http.CanonicalHeaderKey(f.tokenHeader),
+		stops:       stops,
+		audit:       audit,
+		seconds:     metrics.seconds,
+	}
 	guard.judge.Store(judge)
 	metrics.watch(&guard.judge)
 	return &server{f, logger, metrics, guard, stops, reading{data: data, at: time.Now()}}, nil
@@ -251,10 +275,13 @@ func (s *server) serve(ctx context.Context, endpoints []endpoint) error {
 	s.announce(endpoints)
 	background, cancel := context.WithCancel(ctx)
 	defer cancel()
+	hangups, stop := onHangup()
+	defer stop()
 	s.guard.judge.Load().run(background)
-	go s.guard.judge.Load().ready(background) // so that trouble with the keys is logged now, and not at the first request
+	// So that trouble with the keys is logged now, and not at the first request.
+	go s.guard.judge.Load().ready(background)
 	if s.flags.configFile != "" {
-		go s.reload(background)
+		go s.reload(background, hangups)
 	}
 
 	failed := make(chan error, len(endpoints))

@@ -52,15 +52,19 @@ func (a *accessLog) write(v verdict, about facts) {
 	if v.err == nil && !a.accepted || v.err != nil && !a.refused {
 		return
 	}
-	claims := v.claims
+	claims, username := v.claims, v.claims.Username()
 	if notAllowed, ok := errors.AsType[*kubejwt.NotAllowedError](v.err); ok {
-		claims = notAllowed.Claims
+		claims, username = notAllowed.Claims, notAllowed.Claims.Username()
+	}
+	if invalid, ok := errors.AsType[*kubejwt.InvalidTokenError](v.err); ok {
+		username = loggable(maxLoggedID, invalid.Subject) // "" unless the signature held
 	}
 	path, _, _ := strings.Cut(about.path(), "?") // a query may be a secret
 	a.logger.LogAttrs(context.Background(), slog.LevelInfo, "kubejwt: verdict",
 		slog.String("policy", v.policy),
 		slog.String("outcome", kubejwt.Outcome(v.err)),
-		slog.String("username", claims.Username()),
+		slog.String("issuer", claims.Issuer),
+		slog.String("username", username),
 		slog.String("pod", claims.Pod.Name),
 		slog.String("credential_id", claims.ID),
 		slog.String("method", loggable(maxLoggedMethod, about.method())),

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -140,8 +141,9 @@ func TestServeAccessLogFields(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := caller
+	other, late := caller, caller
 	other.ServiceAccount = "web"
+	late.Lifetime = -time.Hour
 	token := cluster.Mint(caller)
 	envoy := dialExtAuthz(t, s.guard)
 	for _, test := range []struct {
@@ -151,7 +153,7 @@ func TestServeAccessLogFields(t *testing.T) {
 	}{
 		{"nginx", func() {
 			ask(s.guard, "GET", "/auth/data-store", token, "X-Original-Method", "PUT", "X-Original-Uri", "/orders/1?secret=s", "X-Request-Id", "r-1")
-		}, map[string]string{"policy": "data-store", "outcome": "accepted", "username": "system:serviceaccount:shop:api", "pod": "api-7c9b54c8db-lwrfr", "method": "PUT", "path": "/orders/1", "request_id": "r-1"}},
+		}, map[string]string{"policy": "data-store", "outcome": "accepted", "issuer": cluster.Config("any").Issuer, "username": "system:serviceaccount:shop:api", "pod": "api-7c9b54c8db-lwrfr", "method": "PUT", "path": "/orders/1", "request_id": "r-1"}},
 		{"Caddy and Traefik", func() {
 			ask(s.guard, "GET", "/auth/data-store", token, "X-Forwarded-Method", "POST", "X-Forwarded-Uri", "/a%20b")
 		}, map[string]string{"method": "POST", "path": "/a%20b", "request_id": ""}},
@@ -160,6 +162,7 @@ func TestServeAccessLogFields(t *testing.T) {
 			askOverGRPC(t, envoy, envoyAsks("data-store", map[string]string{"authorization": "Bearer " + token, "x-request-id": "r-2"}))
 		}, map[string]string{"outcome": "accepted", "method": "GET", "path": "/orders", "request_id": "r-2"}},
 		{"who may not", func() { ask(s.guard, "GET", "/auth/data-store", cluster.Mint(other)) }, map[string]string{"outcome": "not_allowed", "username": "system:serviceaccount:shop:web", "path": ""}},
+		{"who is late", func() { ask(s.guard, "GET", "/auth/data-store", cluster.Mint(late)) }, map[string]string{"outcome": "expired", "username": "system:serviceaccount:shop:api", "issuer": "", "credential_id": ""}},
 		{"nobody", func() { ask(s.guard, "GET", "/auth/data-store", "") }, map[string]string{"outcome": "no_token", "username": "", "pod": "", "credential_id": ""}},
 		{"a token in the path", func() {
 			ask(s.guard, "GET", "/auth/data-store", token, "X-Original-Uri", "/"+token, "X-Request-Id", token, "X-Original-Method", token)
@@ -189,7 +192,7 @@ func TestServeAccessLogFields(t *testing.T) {
 		if path := lines[0]["path"].(string); len(path) > maxLoggedPath {
 			t.Errorf("%s: a path of %d bytes", test.name, len(path))
 		}
-		if test.name != "nobody" && lines[0]["credential_id"] == "" {
+		if lines[0]["outcome"] == "accepted" && lines[0]["credential_id"] == "" {
 			t.Errorf("%s: no credential_id", test.name)
 		}
 		if strings.Contains(text, "eyJ") || strings.Contains(text, token[len(token)-16:]) {

@@ -67,5 +67,8 @@ func TestExamplesPolicyFile(t *testing.T) {
 	if err := fileSchema(t).Validate(asJSON(t, string(data))); err != nil {
 		t.Error(err)
 	}
-	kubejwtWith(t, "", "serve", "-check", "-config", path).mustSay(t, exitUsage, "issuers[0]: inCluster: this is no process in a pod")
+	kubejwtWith(t, "", "serve", "-check", "-config", path).mustSay(t, exitUsage, "issuers[0]: inCluster: this process does not run in a pod")
+	t.Setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1") // as its error says
+	t.Setenv("KUBERNETES_SERVICE_PORT", "443")
+	kubejwtWith(t, "", "serve", "-check", "-config", path).mustSay(t, exitOK, "In order. Issuers: 1, policies: 2.")
 }

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,17 +24,34 @@ func parseRules(path string, data []byte) (rules, error) {
 	if len(data) > maxRulesFile {
 		return rules{}, usagef("%s: it has more than %d bytes", path, maxRulesFile)
 	}
-	var document yaml.Node
-	if err := yaml.Unmarshal(data, &document); err != nil {
-		return rules{}, usagef("%s: it is no YAML: %s", path, loggable(maxLoggedPath, err.Error()))
-	}
 	d := decoder{path: path}
-	if len(document.Content) == 0 {
+	documents := yaml.NewDecoder(bytes.NewReader(data))
+	var document, another yaml.Node
+	switch err := documents.Decode(&document); {
+	case errors.Is(err, io.EOF), err == nil && len(document.Content) == 0:
 		d.fail(&yaml.Node{Line: 1}, "", "want issuers and policies, and it is empty")
 		return rules{}, d.err()
+	case err != nil:
+		return rules{}, notYAML(path, err)
+	}
+	switch err := documents.Decode(&another); {
+	case err == nil:
+		// Nobody would read it.
+		d.fail(&another, "", "want one document, and another begins here")
+	case !errors.Is(err, io.EOF):
+		return rules{}, notYAML(path, err)
 	}
 	found := d.rules(document.Content[0])
 	return found, d.err()
+}
+
+// notYAML puts the line where other errors have it.
+func notYAML(path string, err error) error {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	if line, rest, ok := strings.Cut(text, ": "); ok && strings.HasPrefix(line, "line ") {
+		path, text = path+":"+strings.TrimPrefix(line, "line "), rest
+	}
+	return usagef("%s: this is not YAML: %s", path, loggable(maxLoggedPath, text))
 }
 
 // decoder reads a tree of YAML nodes, and gathers what is wrong with it.
@@ -40,11 +60,18 @@ type decoder struct {
 	errs []string
 }
 
+// maxFileErrors is how many errors of one file are told.
+const maxFileErrors = 20
+
 func (d *decoder) err() error {
 	if d.errs == nil {
 		return nil
 	}
-	return usagef("%s", strings.Join(d.errs, "\n"))
+	told := d.errs[:min(len(d.errs), maxFileErrors)]
+	if more := len(d.errs) - len(told); more > 0 {
+		told = append(slices.Clone(told), fmt.Sprintf("%s: and %d more", d.path, more))
+	}
+	return usagef("%s", strings.Join(told, "\n"))
 }
 
 func (d *decoder) fail(n *yaml.Node, field, format string, args ...any) {
@@ -69,27 +96,30 @@ func (d *decoder) rules(n *yaml.Node) (r rules) {
 		},
 	}
 	d.object(n, "", fields, "issuers", "policies")
-	d.checkNames(n, r)
+	d.checkNames(r)
 	return r
 }
 
-// checkNames finds what is named twice, and issuers that there are not.
-func (d *decoder) checkNames(n *yaml.Node, r rules) {
+// checkNames finds what is named twice, and policies whose issuers are not there.
+func (d *decoder) checkNames(r rules) {
+	complain := func(where, format string, args ...any) {
+		d.errs = append(d.errs, where+": "+fmt.Sprintf(format, args...))
+	}
 	issuers, policies := make(map[string]string), make(map[string]string)
 	for _, i := range r.issuers {
-		if issuers[i.name] != "" && i.name != "" {
-			d.errs = append(d.errs, fmt.Sprintf("%s: the issuer %s is named before, at %s", i.where, quoted(i.name), issuers[i.name]))
+		if before := issuers[i.name]; before != "" && i.name != "" {
+			complain(i.where, "the issuer %s is named before, at %s", quoted(i.name), before)
 		}
 		issuers[i.name] = i.where
 	}
 	for _, p := range r.policies {
-		if policies[p.name] != "" && p.name != "" {
-			d.errs = append(d.errs, fmt.Sprintf("%s: the policy %s is named before, at %s", p.where, quoted(p.name), policies[p.name]))
+		if before := policies[p.name]; before != "" && p.name != "" {
+			complain(p.where, "the policy %s is named before, at %s", quoted(p.name), before)
 		}
 		policies[p.name] = p.where
 		for _, name := range p.issuers {
 			if issuers[name] == "" {
-				d.errs = append(d.errs, fmt.Sprintf("%s: issuers: %s is not among the issuers of this file", p.where, quoted(name)))
+				complain(p.where, "issuers: %s is not among the issuers of this file", quoted(name))
 			}
 		}
 	}
@@ -123,7 +153,8 @@ func (d *decoder) issuer(n *yaml.Node, field string) issuer {
 	case config.Issuer == "" && !inCluster:
 		d.fail(n, field, "want issuer, or inCluster: true, which learns it")
 	case keyFile != "" && (inCluster || keys != (kubejwt.RemoteKeys{})):
-		d.fail(n, field, "keyFile stands alone: inCluster, jwksURL, discoveryURL, caFile, bearerTokenFile, snapshotFile and maxStale are for keys that are fetched")
+		d.fail(n, field, "keyFile stands alone: inCluster, jwksURL, discoveryURL, caFile, bearerTokenFile, "+
+			"snapshotFile and maxStale are for keys that are fetched")
 	}
 	if watch != nil {
 		watch.inCluster, watch.caFile, watch.tokenFile = inCluster, keys.CAFile, keys.BearerTokenFile
@@ -135,10 +166,11 @@ func (d *decoder) issuer(n *yaml.Node, field string) issuer {
 	if keyFile != "" {
 		config.Keys = kubejwt.KeyFile(keyFile)
 	}
-	where := d.where(n, field)
-	return issuer{where: where, watch: watch, name: issuerName(config.Issuer), config: config, build: func(config kubejwt.Config) (*kubejwt.Verifier, error) {
-		return buildFromFile(where, inCluster, config)
-	}}
+	found := issuer{where: d.where(n, field), name: issuerName(config.Issuer), config: config, watch: watch}
+	found.build = func(config kubejwt.Config) (*kubejwt.Verifier, error) {
+		return buildFromFile(found.where, inCluster, config)
+	}
+	return found
 }
 
 func (d *decoder) watch(n *yaml.Node, field string) *watchOptions {
@@ -163,7 +195,9 @@ func buildFromFile(where string, inCluster bool, config kubejwt.Config) (*kubejw
 	}
 	v, err := build(config)
 	if errors.Is(err, kubejwt.ErrNotInCluster) {
-		return nil, usagef("%s: inCluster: this is no process in a pod: %s", where, inFields(err.Error()))
+		return nil, usagef("%s: inCluster: this process does not run in a pod: KUBERNETES_SERVICE_HOST and "+
+			"KUBERNETES_SERVICE_PORT are not both set. Outside a pod use issuer and keyFile. "+
+			"To -check the file of a pod, set them to 127.0.0.1 and 443", where)
 	}
 	if err != nil {
 		return nil, usagef("%s: %s", where, inFields(err.Error()))
@@ -192,11 +226,11 @@ func (d *decoder) policy(n *yaml.Node, field string) policy {
 		"issuers":         d.texts(&p.issuers),
 	}, "name", "audiences", "serviceAccounts")
 	if p.name != "" && !policyName.MatchString(p.name) {
-		d.fail(n, field+".name", "%s has to be of a-z, 0-9 and -", quoted(p.name))
+		d.fail(n, field+".name", "%s: want a-z, 0-9 and - only", quoted(p.name))
 	}
 	for _, audience := range p.audiences {
 		if !isHeaderText(audience) {
-			d.fail(n, field+".audiences", "%s has to fit into a header: printable ASCII", quoted(audience))
+			d.fail(n, field+".audiences", "%s: want printable ASCII, which fits into a header", quoted(audience))
 		}
 	}
 	return p
@@ -216,7 +250,8 @@ func (d *decoder) object(n *yaml.Node, field string, known yamlFields, required 
 		inside := strings.TrimPrefix(field+"."+name.Value, ".")
 		switch read := known[name.Value]; {
 		case read == nil:
-			d.fail(name, field, "there is no field %s: want %s", quoted(name.Value), strings.Join(sortedNames(known), ", "))
+			names := strings.Join(slices.Sorted(maps.Keys(known)), ", ")
+			d.fail(name, field, "there is no field %s: want %s", quoted(name.Value), names)
 		case seen[name.Value]:
 			d.fail(name, inside, "it is given twice")
 		default:
@@ -231,14 +266,6 @@ func (d *decoder) object(n *yaml.Node, field string, known yamlFields, required 
 	}
 }
 
-func sortedNames(known yamlFields) (names []string) {
-	for name := range known {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
-
 func (d *decoder) list(n *yaml.Node, field string, read func(n *yaml.Node, field string)) {
 	if n.Kind != yaml.SequenceNode || len(n.Content) == 0 {
 		d.fail(n, field, "want a list of one at least, and got %s", kindOf(n))
@@ -251,11 +278,15 @@ func (d *decoder) list(n *yaml.Node, field string, read func(n *yaml.Node, field
 
 func (d *decoder) text(into *string) func(*yaml.Node, string) {
 	return func(n *yaml.Node, field string) {
-		if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!str" || n.Value == "" {
+		isText := n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str"
+		switch {
+		case isText && n.Value != "":
+			*into = n.Value
+		case n.Kind == yaml.ScalarNode && !isText && n.ShortTag() != "!!null":
+			d.fail(n, field, "want a string, and got %s: if it is meant as one, put it in quotes", kindOf(n))
+		default:
 			d.fail(n, field, "want a string, and got %s", kindOf(n))
-			return
 		}
-		*into = n.Value
 	}
 }
 
@@ -271,7 +302,7 @@ func (d *decoder) texts(into *[]string) func(*yaml.Node, string) {
 
 func (d *decoder) boolean(into *bool) func(*yaml.Node, string) {
 	return func(n *yaml.Node, field string) {
-		if n.Kind != yaml.ScalarNode || n.Value != "true" && n.Value != "false" {
+		if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!bool" || n.Value != "true" && n.Value != "false" {
 			d.fail(n, field, "want true or false, and got %s", kindOf(n))
 			return
 		}
@@ -306,6 +337,6 @@ func kindOf(n *yaml.Node) string {
 	case n.ShortTag() == "!!str":
 		return quoted(n.Value)
 	default:
-		return n.Value + ", which is no string: put it in quotes if it is meant as one"
+		return bare(n.Value)
 	}
 }

@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -76,32 +78,42 @@ func TestServeFileErrors(t *testing.T) {
 		beyond     bool // the schema can't know
 	}{
 		{"", ":1: want issuers and policies, and it is empty", false},
-		{"a: [", "it is no YAML", beyondSchema},
+		{"a: [", ":1: this is not YAML: did not find expected node content", beyondSchema},
+		{goodIssuers + goodPolicies + "  a: b: c\n", ":7: this is not YAML: mapping values are not allowed", beyondSchema},
+		{goodIssuers + goodPolicies + "---\n" + goodPolicies, ":7: want one document, and another begins here", beyondSchema},
+		{goodIssuers + goodPolicies + "---\na: [\n", "this is not YAML", beyondSchema},
 		{"- a", ":1: want a mapping, and got a list", false},
 		{goodPolicies, ":1: issuers is required", false},
 		{goodIssuers, ":1: policies is required", false},
 		{"issuers: []\n" + goodPolicies, ":1: issuers: want a list of one at least, and got an empty list", false},
 		{"issuers:\n- {}\n" + goodPolicies, ":2: issuers[0]: want issuer, or inCluster: true", false},
-		{"issuers:\n- issuer: 5\n" + goodPolicies, ":2: issuers[0].issuer: want a string, and got 5", false},
+		{"issuers:\n- issuer: 5\n" + goodPolicies, ":2: issuers[0].issuer: want a string, and got 5: if it is meant as one, put it in quotes", false},
+		{"issuers:\n- issuer: !x \"a\\e\"\n" + goodPolicies, `:2: issuers[0].issuer: want a string, and got "a\x1b"`, beyondSchema},
+		{"issuers:\n- issuer: [" + strings.Repeat("1", 500) + "]\n" + goodPolicies, ":2: issuers[0].issuer: want a string, and got a list", false},
 		{"issuers:\n- issuer: a\n  issuer: b\n" + goodPolicies, "issuers[0].issuer: it is given twice", beyondSchema},
 		{"issuers:\n- issuer: https://a\n  maxLifetime: 1d\n" + goodPolicies, `:3: issuers[0].maxLifetime: want a duration as 90s or 24h, and got "1d"`, false},
 		{"issuers:\n- issuer: https://a\n  requirePod: yes\n" + goodPolicies, `:3: issuers[0].requirePod: want true or false, and got "yes"`, false},
+		{"issuers:\n- issuer: https://a\n  requirePod: \"true\"\n" + goodPolicies, `:3: issuers[0].requirePod: want true or false, and got "true"`, false},
+		{"issuers:\n- issuer: https://a\n  requirePod: True\n" + goodPolicies, `:3: issuers[0].requirePod: want true or false, and got True`, beyondSchema},
+		{"issuers:\n- issuer: https://a\n  leeway: 5\n" + goodPolicies, `:3: issuers[0].leeway: want a duration as 90s or 24h, and got 5`, false},
 		{"issuers:\n- issuer: https://a\n  audience: b\n" + goodPolicies, `:3: issuers[0]: there is no field "audience": want acceptExtended, bearerTokenFile,`, false},
 		{"issuers:\n- issuer: https://a\n  keyFile: b\n  jwksURL: https://c\n" + goodPolicies, ":2: issuers[0]: keyFile stands alone", false},
 		{"issuers:\n- issuer: https://a\n- issuer: https://a\n" + goodPolicies, `:3: issuers[1]: the issuer "https://a" is named before`, beyondSchema},
 		{"issuers:\n- issuer: https://a\n  leeway: 1h\n" + goodPolicies, ":2: issuers[0]: leeway", beyondSchema},
 		{"issuers:\n- issuer: http://a\n" + goodPolicies, ":2: issuers[0]: ", beyondSchema},
-		{"issuers:\n- inCluster: true\n" + goodPolicies, ":2: issuers[0]: inCluster: this is no process in a pod", beyondSchema},
+		{"issuers:\n- inCluster: true\n" + goodPolicies, ":2: issuers[0]: inCluster: this process does not run in a pod", beyondSchema},
 		{"issuers:\n- issuer: https://a\n  keyFile: /nonexistent\n" + goodPolicies, "/nonexistent", beyondSchema},
 		{goodIssuers + "policies:\n- name: a\n", ":4: policies[0]: audiences is required", false},
 		{goodIssuers + strings.Replace(goodPolicies, "[a]", "a", 1), `:5: policies[0].audiences: want a list of one at least, and got "a"`, false},
-		{goodIssuers + strings.Replace(goodPolicies, "[a]", `["a\e"]`, 1), `:4: policies[0].audiences: "a\x1b" has to fit into a header`, false},
-		{goodIssuers + strings.Replace(goodPolicies, "name: a", "name: A", 1), `:4: policies[0].name: "A" has to be of a-z, 0-9 and -`, false},
+		{goodIssuers + strings.Replace(goodPolicies, "[a]", `["a\e"]`, 1), `:4: policies[0].audiences: "a\x1b": want printable ASCII, which fits into a header`, false},
+		{goodIssuers + strings.Replace(goodPolicies, "name: a", "name: A", 1), `:4: policies[0].name: "A": want a-z, 0-9 and - only`, false},
 		{goodIssuers + strings.Replace(goodPolicies, "a/b", "a", 1), `:4: policies[0]: "a" is not "namespace/name"`, false},
 		{goodIssuers + goodPolicies + strings.TrimPrefix(goodPolicies, "policies:\n"), `:7: policies[1]: the policy "a" is named before, at `, beyondSchema},
 		{goodIssuers + goodPolicies + "  issuers: [b]\n", `:4: policies[0]: issuers: "b" is not among the issuers`, beyondSchema},
 		{goodIssuers + strings.Replace(goodPolicies, "[a]", "&x [a]", 1) + "  issuers: *x\n", "an alias, which this file can't have", beyondSchema},
 		{goodIssuers + goodPolicies + "\x1b[2J: 1\n", "", beyondSchema},
+		{strings.Repeat("#", maxRulesFile) + "\n", "it has more than 1048576 bytes", beyondSchema},
+		{goodIssuers + "policies:\n" + strings.Repeat("- {}\n", 50), ": and 130 more", false},
 	} {
 		t.Run(test.says, func(t *testing.T) {
 			path := writeFile(t, test.file)
@@ -227,7 +239,7 @@ func TestServeFileChanges(t *testing.T) {
 	mustAnswer("at first", "/auth/web", 404)
 	fetches := cluster.Fetches()
 	last := s.started
-	look := func() { last = s.lookAgain(context.Background(), last) }
+	look := func() { last = s.lookAgain(context.Background(), last, s.look()) }
 
 	look()
 	if strings.Contains(log.String(), "policy file") {
@@ -237,7 +249,8 @@ func TestServeFileChanges(t *testing.T) {
 	look()
 	mustAnswer("with another policy", "/auth/api", 200)
 	mustAnswer("with another policy", "/auth/web", 403)
-	for _, bad := range []string{"", policies("- {name: api}\n"), "issuers:\n- {issuer: https://a, keyFile: /nonexistent}\n" + goodPolicies} {
+	const late = "- {name: late, audiences: [data-store], serviceAccounts: [shop/api]}\n" // and then a bad one
+	for _, bad := range []string{"", policies("- {name: api}\n"), policies(late + strings.ReplaceAll(web, "shop/web", "shop")), "issuers:\n- {issuer: https://a, keyFile: /nonexistent}\n" + goodPolicies} {
 		writeTo(t, file, bad)
 		look()
 		look()
@@ -252,14 +265,15 @@ func TestServeFileChanges(t *testing.T) {
 	}
 	look()
 	mustAnswer("without a file", "/auth/api", 200)
-	if n := strings.Count(log.String(), "the policy file is not in order"); n != 4 {
-		t.Errorf("%d lines on 4 bad files:\n%s", n, log.String())
+	if n := strings.Count(log.String(), "the policy file is not in order"); n != 5 {
+		t.Errorf("%d lines on 5 bad files:\n%s", n, log.String())
 	}
 	writeTo(t, file, policies(web))
 	look()
 	mustAnswer("in order again", "/auth/api", 404)
 	mustAnswer("in order again", "/auth/web", 403)
-	if metrics := scrape(t, s); inOrder() != "1" || strings.Contains(metrics, `policy="api"`) || !strings.Contains(metrics, `kubejwt_config_reloads_total{result="failure"} 4`) {
+	if metrics := scrape(t, s); inOrder() != "1" || strings.Contains(metrics, `policy="api"`) || strings.Contains(metrics, `policy="late"`) ||
+		!strings.Contains(metrics, `kubejwt_config_reloads_total{result="failure"} 5`) {
 		t.Errorf("the metrics are\n%s", metrics)
 	}
 	if got := cluster.Fetches(); got != fetches {
@@ -281,7 +295,47 @@ func TestServeFileIsWatched(t *testing.T) {
 	writeTo(t, file, "issuers:\n"+issuerYAML(cluster, "")+"policies:\n- {name: b, audiences: [data-store], serviceAccounts: [shop/api]}\n")
 	s.log.mustSaySoon(t, "has changed and is in use")
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	if got := status(t, client, s.endpoints["auth"]+"/auth/b", cluster.Mint(caller)); got != http.StatusOK {
+	if got := statusOf(t, client, s.endpoints["auth"]+"/auth/b", cluster.Mint(caller)); got != http.StatusOK {
 		t.Errorf("status %d: want 200", got)
 	}
+}
+
+// A file that is being written is left alone until it stays as it is: its first
+// half can be in order, and admit more than the whole. SIGHUP says that it is
+// complete.
+func TestServeFileHalfWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		issuers := "issuers:\n- {issuer: " + recordedIssuer + ", keyFile: " + recordings + "/sa.pub}\n"
+		policy := func(name string) string {
+			return issuers + "policies:\n- name: " + name + "\n  audiences: [data-store]\n  serviceAccounts: [shop/api]\n"
+		}
+		file := writeFile(t, policy("first"))
+		s := newTestServer(t, "-config", file)
+		ctx, cancel := context.WithCancel(t.Context())
+		hangups := make(chan os.Signal)
+		ended := make(chan struct{})
+		go func() { defer close(ended); s.reload(ctx, hangups) }()
+		mustHave := func(when, name string) {
+			t.Helper()
+			synctest.Wait()
+			if got := s.guard.judge.Load().rules.policies[0].name; got != name {
+				t.Errorf("%s: the policy is %s: want %s", when, got, name)
+			}
+		}
+		time.Sleep(reloadInterval / 2) // from now on between two looks
+		writeTo(t, file, policy("half"))
+		time.Sleep(reloadInterval)
+		mustHave("after one look", "first")
+		writeTo(t, file, policy("whole"))
+		time.Sleep(reloadInterval)
+		mustHave("after one look at the whole", "first")
+		time.Sleep(reloadInterval)
+		mustHave("after two looks at the whole", "whole")
+		writeTo(t, file, policy("last"))
+		mustHave("before SIGHUP", "whole")
+		hangups <- syscall.SIGHUP
+		mustHave("after SIGHUP", "last")
+		cancel()
+		<-ended
+	})
 }

@@ -26,9 +26,10 @@ type guard struct {
 // for /auth/a/../b with the way to /auth/b.
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header()["Cache-Control"] = noStore
-	if r.ContentLength != 0 && r.ProtoMajor == 1 {
-		// Nobody reads the body, and to keep the connection net/http would,
-		// before it answers.
+	if g.stops.Load() || r.ContentLength != 0 && r.ProtoMajor == 1 {
+		// Near the end, proxies have to open their connections elsewhere. And
+		// nobody reads a body, which net/http would, before it answers, to keep
+		// the connection.
 		w.Header().Set("Connection", "close")
 	}
 	path := r.URL.EscapedPath()

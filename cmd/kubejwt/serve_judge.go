@@ -34,7 +34,7 @@ type trusted struct {
 // newJudge makes the Verifiers, except for those that the last judge has.
 func newJudge(r rules, last *judge, verdicts *kubejwtprom.Verdicts, log serveLog) (*judge, error) {
 	logger := log.forLibrary()
-	j := &judge{rules: r, policies: make(map[string]*kubejwt.Verifier)}
+	j := &judge{rules: r, policies: make(map[string]*kubejwt.Verifier, len(r.policies))}
 	watches := make(map[string]*watch) // by issuer
 	for _, issuer := range r.issuers {
 		w, err := newWatch(issuer, r.policies, last, logger)
@@ -66,7 +66,10 @@ func newJudge(r rules, last *judge, verdicts *kubejwtprom.Verdicts, log serveLog
 		if err != nil {
 			return nil, usagef("%s: %s", p.where, strings.TrimPrefix(err.Error(), "kubejwt: Join: "))
 		}
-		j.policies[p.name] = v.WithOnVerdict(log.refusals(p.name, verdicts.For(p.name)))
+		j.policies[p.name] = v
+	}
+	for name, v := range j.policies { // only now: rules that are not in order leave no trace in the metrics
+		j.policies[name] = v.WithOnVerdict(log.refusals(name, verdicts.For(name)))
 	}
 	return j, nil
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -33,35 +34,46 @@ type listeners struct {
 }
 
 func (l *listeners) define(flags *flag.FlagSet) {
-	flags.StringVar(&l.auth, "listen", "127.0.0.1:8080", "`address` for the proxy's requests over HTTP; off needs -grpc-listen")
+	const adminAddress = "127.0.0.1:8081"
+	flags.StringVar(&l.auth, "listen", "127.0.0.1:8080",
+		"`address` for the proxy's requests over HTTP, or off, which needs -grpc-listen")
 	flags.StringVar(&l.grpc, "grpc-listen", "off", "`address` for Envoy's ext_authz over gRPC, or off")
-	flags.StringVar(&l.admin, "admin-listen", "127.0.0.1:8081", "`address` for /healthz, /readyz, /metrics and /debug/vars, or off")
-	flags.StringVar(&l.admin, "debug-listen", "127.0.0.1:8081", "`address`: what -admin-listen was called before")
-	flags.BoolVar(&l.adminIsRemote, "admin-remote", false, "-admin-listen is meant to be reached from other machines: don't warn")
+	flags.StringVar(&l.admin, "admin-listen", adminAddress,
+		"`address` for /healthz, /readyz, /metrics and /debug/vars, or off")
+	flags.StringVar(&l.admin, "debug-listen", adminAddress, "`address`: the former name of -admin-listen")
+	flags.BoolVar(&l.adminIsRemote, "admin-remote", false,
+		"-admin-listen is meant to be reached from other machines: don't warn")
 	flags.StringVar(&l.socketMode, "socket-mode", "0660", "`mode` of the unix: sockets")
-	flags.StringVar(&l.cert, "tls-cert", "", "`file` with the certificate for -listen and -grpc-listen, read again when it changes")
+	flags.StringVar(&l.cert, "tls-cert", "",
+		"`file` with the certificate for -listen and -grpc-listen, read again when it changes")
 	flags.StringVar(&l.key, "tls-key", "", "`file` with its key, read again when it changes")
-	flags.StringVar(&l.clientCA, "client-ca-file", "", "`file` with the CA of the proxies' certificates, which they then must have")
+	flags.StringVar(&l.clientCA, "client-ca-file", "",
+		"`file` with a CA, read again when it changes: proxies must show a certificate of it")
 }
 
 // check judges what can be judged without opening anything.
 func (l *listeners) check() error {
-	for _, one := range []struct{ flag, address string }{{"-listen", l.auth}, {"-grpc-listen", l.grpc}, {"-admin-listen", l.admin}} {
+	all := []struct{ flag, address string }{
+		{"-listen", l.auth}, {"-grpc-listen", l.grpc}, {"-admin-listen", l.admin},
+	}
+	for _, one := range all {
 		if one.address == "off" && (one.flag != "-listen" || l.grpc != "off") {
 			continue
 		}
 		if path, ok := strings.CutPrefix(one.address, "unix:"); ok {
 			if path == "" || len(path) > maxSocketPath {
-				return usagef("%s %s: want unix: and a path of at most %d bytes", one.flag, quoted(one.address), maxSocketPath)
+				return usagef("%s %s: want unix: and a path of at most %d bytes",
+					one.flag, quoted(one.address), maxSocketPath)
 			}
 			continue
 		}
 		if _, _, err := net.SplitHostPort(one.address); err != nil {
-			return usagef("%s %s: want an address as 127.0.0.1:8080 or unix:/run/kubejwt.sock", one.flag, quoted(one.address))
+			return usagef("%s %s: want an address, such as 127.0.0.1:8080 or unix:/run/kubejwt.sock",
+				one.flag, quoted(one.address))
 		}
 	}
 	if mode, err := strconv.ParseUint(l.socketMode, 8, 32); err != nil || mode > 0o777 {
-		return usagef("-socket-mode %s: want an octal mode as 0660", quoted(l.socketMode))
+		return usagef("-socket-mode %s: want an octal mode, such as 0660", quoted(l.socketMode))
 	}
 	return l.tlsFiles.check()
 }
@@ -153,29 +165,34 @@ func removeStale(path string) error {
 		return err
 	}
 	if info.Mode()&fs.ModeSocket == 0 {
-		return fmt.Errorf("%s: there is a file of this name, which is no socket", path)
+		return fmt.Errorf("%s: there is a file of this name, and it is not a socket", path)
 	}
-	if conn, err := net.Dial("unix", path); err == nil {
+	conn, err := net.Dial("unix", path)
+	switch {
+	case err == nil:
 		conn.Close()
 		return fmt.Errorf("%s: another process listens here", path)
+	case !errors.Is(err, syscall.ECONNREFUSED): // it may be busy, or another user's
+		return fmt.Errorf("whether another process listens here can't be found out: %w", err)
 	}
 	return os.Remove(path)
 }
 
 // announce logs where everything is found.
 func (s *server) announce(endpoints []endpoint) {
-	l := &s.flags.listeners
+	remoteIsMeant := s.flags.adminIsRemote
 	for _, e := range endpoints {
 		switch e.server.(type) {
 		case tolerantServer:
 			for _, p := range s.guard.judge.Load().rules.policies {
-				s.logger.Info("kubejwt: policy", "url", e.url+"/auth/"+p.name, "audiences", p.audiences, "admits", p.accounts)
+				s.logger.Info("kubejwt: policy",
+					"url", e.url+"/auth/"+p.name, "audiences", p.audiences, "admits", p.accounts)
 			}
 		case *http.Server:
 			s.logger.Info("kubejwt: admin", "url", e.url)
-			if !l.adminIsRemote && isRemote(e.listener.Addr()) {
-				s.logger.Warn("kubejwt: -admin-listen can be reached from other machines, and shows who calls how often: "+
-					"listen on 127.0.0.1, or say -admin-remote if that is meant", "url", e.url)
+			if !remoteIsMeant && isRemote(e.listener.Addr()) {
+				s.logger.Warn("kubejwt: -admin-listen can be reached from other machines, and shows how often "+
+					"callers come: listen on 127.0.0.1, or say -admin-remote if that is meant", "url", e.url)
 			}
 		default:
 			s.logger.Info("kubejwt: ext_authz over gRPC", "url", e.url)

@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,6 +21,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,7 +109,7 @@ func startServer(t *testing.T, args ...string) *running {
 	return r
 }
 
-func status(t *testing.T, client *http.Client, url, token string) int {
+func statusOf(t *testing.T, client *http.Client, url, token string) int {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
@@ -143,17 +145,25 @@ func TestServeUnixSocket(t *testing.T) {
 	left.Close() // as a process that was killed leaves it
 	flags := append(clusterFlags(cluster), "-policy", "data-store=shop/api")
 	s := startServer(t, append(flags, "-listen", "unix:"+socket, "-socket-mode", "0600")...)
-	if got := status(t, over(socket), "http://unix/auth/data-store", cluster.Mint(caller)); got != http.StatusOK {
+	if got := statusOf(t, over(socket), "http://unix/auth/data-store", cluster.Mint(caller)); got != http.StatusOK {
 		t.Errorf("status %d: want 200", got)
 	}
 	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v: want mode 0600", info, err)
 	}
 
+	folder := t.TempDir()
+	link, dangling := filepath.Join(folder, "link"), filepath.Join(folder, "dangling")
+	if err := errors.Join(os.Symlink(socket, link), os.Symlink(filepath.Join(folder, "target"), dangling)); err != nil {
+		t.Fatal(err)
+	}
 	for says, address := range map[string]string{
-		"another process listens here": "unix:" + socket,
-		"which is no socket":           "unix:" + writeFile(t, ""),
-		"no such file":                 "unix:/nonexistent/s",
+		"another process listens here":    "unix:" + socket,
+		"file: there is a file of this":   "unix:" + writeFile(t, ""),
+		"link: there is a file of this":   "unix:" + link,
+		"dangling: there is a file of th": "unix:" + dangling,
+		"no such file":                    "unix:/nonexistent/s",
+		"can't be found out":              "unix:" + busySocket(t),
 	} {
 		other, err := tryServer(process{stderr: io.Discard}, append(flags, "-listen", address, "-admin-listen", "off")...)
 		if err != nil {
@@ -163,6 +173,9 @@ func TestServeUnixSocket(t *testing.T) {
 			t.Errorf("%s: %v: want -listen and %q", address, err, says)
 		}
 	}
+	if left, err := os.ReadDir(folder); err != nil || len(left) != 2 {
+		t.Errorf("%v, %v: want both links, and no more", left, err)
+	}
 	s.stop()
 	if err := <-s.ended; err != nil {
 		t.Error(err)
@@ -170,6 +183,30 @@ func TestServeUnixSocket(t *testing.T) {
 	if _, err := os.Stat(socket); !os.IsNotExist(err) {
 		t.Errorf("after the end: %v: want no socket", err)
 	}
+}
+
+// busySocket is a socket of a process that does not accept, so that no more can
+// connect, as if nobody listened.
+func busySocket(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "busy")
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			return path
+		}
+		t.Cleanup(func() { conn.Close() })
+	}
+	t.Fatal("it takes ten connections")
+	return ""
 }
 
 func TestServeListenUsage(t *testing.T) {
@@ -182,9 +219,11 @@ func TestServeListenUsage(t *testing.T) {
 		`-client-ca-file needs -tls-cert`:                  {"-client-ca-file", "a"},
 		`-listen "off": want an address`:                   {"-listen", "off"},
 		`-access-log "some": want all, refused or none`:    {"-access-log", "some"},
-		`-config and -policy: the file says that`:          {"-config", "a", "-policy", "a=a/b"},
-		`-config and -audience: the file says that`:        {"-config", "a", "-audience", "a"},
+		`-config and -policy: the file has that`:           {"-config", "a", "-policy", "a=a/b"},
+		`-config and -audience: the file has that`:         {"-config", "a", "-audience", "a"},
 		`-config: open /nonexistent: no such file or dire`: {"-config", "/nonexistent"},
+		`-tls-cert, -tls-key: /nonexistent: `: {"-check", "-config", writeFile(t, goodIssuers+goodPolicies),
+			"-tls-cert", "/nonexistent", "-tls-key", "/nonexistent"},
 	} {
 		kubejwtWith(t, "", append([]string{"serve"}, args...)...).mustSay(t, map[bool]int{true: exitRefused, false: exitUsage}[strings.Contains(says, "/nonexistent")], says)
 	}
@@ -258,7 +297,7 @@ func TestServeTLS(t *testing.T) {
 		t.Fatalf("the URL is %s", url)
 	}
 	for _, http2 := range []bool{false, true} {
-		if got := status(t, httpsClient(first.client(t, &proxy), http2), url, token); got != http.StatusOK {
+		if got := statusOf(t, httpsClient(first.client(t, &proxy), http2), url, token); got != http.StatusOK {
 			t.Errorf("HTTP/2 %v: status %d: want 200", http2, got)
 		}
 		for name, config := range map[string]*tls.Config{
@@ -266,7 +305,7 @@ func TestServeTLS(t *testing.T) {
 			"a stranger's":    first.client(t, &stranger),
 			"another root CA": second.client(t, &proxy),
 		} {
-			if got := status(t, httpsClient(config, http2), url, token); got != 0 {
+			if got := statusOf(t, httpsClient(config, http2), url, token); got != 0 {
 				t.Errorf("HTTP/2 %v, %s: status %d: want no answer", http2, name, got)
 			}
 		}
@@ -282,22 +321,22 @@ func TestServeTLS(t *testing.T) {
 
 	writeTo(t, cert, second.cert)
 	// With the certificate alone the old pair serves, and the log says why.
-	for deadline := time.Now().Add(patience); !strings.Contains(s.log.String(), "don't fit"); {
-		if got := status(t, httpsClient(first.client(t, &proxy), true), url, token); got != http.StatusOK || time.Now().After(deadline) {
+	for deadline := time.Now().Add(patience); !strings.Contains(s.log.String(), "don't fit together"); {
+		if got := statusOf(t, httpsClient(first.client(t, &proxy), true), url, token); got != http.StatusOK || time.Now().After(deadline) {
 			t.Fatalf("with a pair that doesn't fit: status %d: want 200 by the last one, and a line in the log", got)
 		}
 	}
 	writeTo(t, key, second.key)
 	writeTo(t, ca, stranger.ca)
 	changed := func() bool {
-		return status(t, httpsClient(second.client(t, &stranger), true), url, token) == http.StatusOK
+		return statusOf(t, httpsClient(second.client(t, &stranger), true), url, token) == http.StatusOK
 	}
 	for deadline := time.Now().Add(patience); !changed(); {
 		if time.Now().After(deadline) {
 			t.Fatal("the new files are not in use")
 		}
 	}
-	if got := status(t, httpsClient(second.client(t, &proxy), true), url, token); got != 0 {
+	if got := statusOf(t, httpsClient(second.client(t, &proxy), true), url, token); got != 0 {
 		t.Errorf("the former CA's client: status %d: want no answer", got)
 	}
 }
@@ -411,19 +450,25 @@ func TestServeShutdownDelay(t *testing.T) {
 	token := cluster.Mint(caller)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	ready, auth := s.endpoints["admin"]+"/readyz", s.endpoints["auth"]
-	if got := status(t, client, ready, ""); got != http.StatusOK {
+	if got := statusOf(t, client, ready, ""); got != http.StatusOK {
 		t.Fatalf("/readyz: status %d: want 200", got)
 	}
+	if connection := ask(s.guard, "GET", "/auth/data-store", token).Header.Get("Connection"); connection != "" {
+		t.Errorf("before the end, Connection is %q: want none", connection)
+	}
 	s.stop()
-	for deadline := time.Now().Add(patience); status(t, client, ready, "") != http.StatusServiceUnavailable; {
+	for deadline := time.Now().Add(patience); statusOf(t, client, ready, "") != http.StatusServiceUnavailable; {
 		if time.Now().After(deadline) {
 			t.Fatal("/readyz does not fail")
 		}
 	}
 	for target, want := range map[string]int{"/auth/data-store": 200, "/readyz": 503, "/healthz": 200} {
-		if got := status(t, client, auth+target, token); got != want {
+		if got := statusOf(t, client, auth+target, token); got != want {
 			t.Errorf("while it stops, %s: status %d: want %d", target, got, want)
 		}
+	}
+	if connection := ask(s.guard, "GET", "/auth/data-store", token).Header.Get("Connection"); connection != "close" {
+		t.Errorf("while it stops, Connection is %q: want close, so that the proxy goes elsewhere", connection)
 	}
 }
 

@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 )
 
@@ -16,20 +19,36 @@ const (
 	reloadPatience = 2 * time.Second
 )
 
-// reload looks at the policy file until ctx ends. What is wrong with it is
-// logged and shown in the metrics, and the last good one stays in use.
-func (s *server) reload(ctx context.Context) {
+// reload looks at the policy file until ctx ends, and at once on SIGHUP. What is
+// wrong with it is logged and shown in the metrics, and the last good one stays
+// in use.
+func (s *server) reload(ctx context.Context, hangups <-chan os.Signal) {
 	ticks := time.NewTicker(reloadInterval)
 	defer ticks.Stop()
-	last := s.started
+	last, seen := s.started, s.started
 	for {
+		now := false // whoever sends SIGHUP has written the file
 		select {
 		case <-ctx.Done():
 			return
+		case <-hangups:
+			now = true
 		case <-ticks.C:
-			last = s.lookAgain(ctx, last)
 		}
+		looked := s.look()
+		if now || looked.same(seen) {
+			last = s.lookAgain(ctx, last, looked)
+		}
+		seen = looked
 	}
+}
+
+// onHangup returns a channel that has a value after SIGHUP, which without it
+// would end the process. The caller calls stop at the end.
+func onHangup() (hangups <-chan os.Signal, stop func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	return signals, func() { signal.Stop(signals) }
 }
 
 // reading is what the policy file was at one look.
@@ -39,6 +58,19 @@ type reading struct {
 	at   time.Time
 }
 
+// look reads the policy file.
+func (s *server) look() reading {
+	data, err := readFile(s.flags.configFile, maxRulesFile+1)
+	return reading{data, err, time.Now()}
+}
+
+// same reports whether the file has stayed as it was. Somebody may be writing
+// one that has not: its first half can be a file in order that lacks what the
+// second half forbids.
+func (r reading) same(other reading) bool {
+	return bytes.Equal(r.data, other.data) && (r.err == nil) == (other.err == nil)
+}
+
 func (r reading) problem() string {
 	if r.err == nil {
 		return ""
@@ -46,16 +78,14 @@ func (r reading) problem() string {
 	return r.err.Error()
 }
 
-// lookAgain is one look at the file.
-func (s *server) lookAgain(ctx context.Context, last reading) reading {
-	data, err := readFile(s.flags.configFile, maxRulesFile+1)
-	now := reading{data, err, time.Now()}
-	same := err == nil && bytes.Equal(data, last.data)
+// lookAgain judges the file as it was at a look, unless it did so at the last.
+func (s *server) lookAgain(ctx context.Context, last, now reading) reading {
+	same := now.err == nil && bytes.Equal(now.data, last.data)
 	if same && (last.err == nil || now.at.Sub(last.at) < reloadRetry) {
 		return last
 	}
-	if err == nil {
-		now.err = s.adopt(ctx, data)
+	if now.err == nil {
+		now.err = s.adopt(ctx, now.data)
 	}
 	if now.err == nil {
 		s.metrics.reloads.WithLabelValues("success").Inc()
@@ -67,7 +97,8 @@ func (s *server) lookAgain(ctx context.Context, last reading) reading {
 	s.metrics.inOrder.Set(0)
 	if now.problem() != last.problem() {
 		s.metrics.reloads.WithLabelValues("failure").Inc()
-		s.logger.Error("kubejwt: the policy file is not in order, the last good one stays in use", "error", now.problem())
+		s.logger.Error("kubejwt: the policy file is not in order, the last good one stays in use",
+			"error", now.problem())
 	}
 	return now
 }

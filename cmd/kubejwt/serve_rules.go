@@ -68,7 +68,7 @@ func (p *policies) Set(value string) error {
 	name, audience, hasAudience := strings.Cut(value[:cut], "@")
 	switch {
 	case !policyName.MatchString(name):
-		return errors.New("the name has to be of a-z, 0-9 and -")
+		return errors.New("the name may have a-z, 0-9 and - only")
 	case hasAudience && audience == "":
 		return errors.New("the audience after @ is empty")
 	case slices.ContainsFunc(*p, func(other policy) bool { return other.name == name }):
@@ -105,7 +105,7 @@ func (f *serveFlags) refuseRuleFlags(flags *flag.FlagSet) (err error) {
 	new(serveFlags).defineRules(taken)
 	flags.Visit(func(given *flag.Flag) {
 		if taken.Lookup(given.Name) != nil {
-			err = usagef("-config and -%s: the file says that: give one of them", given.Name)
+			err = usagef("-config and -%s: the file has that: give one of them", given.Name)
 		}
 	})
 	return err
@@ -128,7 +128,7 @@ func (f *serveFlags) flagRules() (rules, error) {
 		return rules{}, err
 	}
 	if f.keyFile != "" && (f.snapshotFile != "" || f.maxStale != 0) {
-		return rules{}, usagef("-snapshot-file and -max-stale are for keys that are fetched, and -key-file is given")
+		return rules{}, usagef("-snapshot-file and -max-stale are for keys that are fetched: -key-file needs neither")
 	}
 	config := f.config()
 	if f.keyFile != "" {
@@ -166,16 +166,19 @@ func (f *serveFlags) withAudiences() ([]policy, error) {
 	}
 	var used []string
 	for i := range all {
+		p := &all[i]
 		switch {
-		case all[i].audiences == nil && len(f.audiences) > 1:
-			return nil, usagef("-policy %s: there are several audiences, so that each policy has to name its own, as -policy %s@%s=ns/sa: "+
-				"if all policies shared them, a service could use its callers' tokens at another service", all[i].name, all[i].name, f.audiences[0])
-		case all[i].audiences == nil && len(f.audiences) == 0:
-			return nil, usagef("-audience is required: the name of the service that tokens are for, as in the caller's projected volume (or -policy %s@AUDIENCE=ns/sa)", all[i].name)
-		case all[i].audiences == nil:
-			all[i].audiences = f.audiences
+		case p.audiences == nil && len(f.audiences) > 1:
+			return nil, usagef("-policy %s: there are several audiences, so each policy has to name its own, "+
+				"as in -policy %s@%s=ns/sa: if all policies shared them, a service could use its callers' tokens "+
+				"at another service", p.name, p.name, f.audiences[0])
+		case p.audiences == nil && len(f.audiences) == 0:
+			return nil, usagef("-audience is required: the name of the service that tokens are for, "+
+				"as in the caller's projected volume (or -policy %s@AUDIENCE=ns/sa)", p.name)
+		case p.audiences == nil:
+			p.audiences = f.audiences
 		}
-		used = append(used, all[i].audiences...)
+		used = append(used, p.audiences...)
 	}
 	for _, audience := range f.audiences {
 		if !slices.Contains(used, audience) {
@@ -192,7 +195,7 @@ func (f *serveFlags) checkAudiences() error {
 	}
 	for _, audience := range all {
 		if !isHeaderText(audience) {
-			return usagef("-audience %s: it has to fit into a header: printable ASCII", quoted(audience))
+			return usagef("-audience %s: want printable ASCII, which fits into a header", quoted(audience))
 		}
 	}
 	return nil

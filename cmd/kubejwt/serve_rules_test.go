@@ -45,13 +45,13 @@ func TestServeAudiences(t *testing.T) {
 	}
 
 	for says, args := range map[string][]string{
-		"use its callers' tokens at another service":     {"-audience", "a", "-audience", "b", "-policy", "x=a/b"},
-		"-policy y: there are several audiences":         {"-audience", "a", "-audience", "b", "-policy", "x@a=a/b", "-policy", "y=a/b"},
-		"-audience is required":                          {"-policy", "x@a=a/b", "-policy", "y=a/b"},
-		`-audience "b": every policy names another`:      {"-audience", "b", "-policy", "x@a=a/b"},
-		"the audience after @ is empty":                  {"-policy", "x@=a/b"},
-		`-audience "a\x00": it has to fit into a header`: {"-policy", "x@a\x00=a/b"},
-		`-policy x: "shop" is not`:                       {"-policy", "x@a=shop"},
+		"use its callers' tokens at another service":                        {"-audience", "a", "-audience", "b", "-policy", "x=a/b"},
+		"-policy y: there are several audiences":                            {"-audience", "a", "-audience", "b", "-policy", "x@a=a/b", "-policy", "y=a/b"},
+		"-audience is required":                                             {"-policy", "x@a=a/b", "-policy", "y=a/b"},
+		`-audience "b": every policy names another`:                         {"-audience", "b", "-policy", "x@a=a/b"},
+		"the audience after @ is empty":                                     {"-policy", "x@=a/b"},
+		`-audience "a\x00": want printable ASCII, which fits into a header`: {"-policy", "x@a\x00=a/b"},
+		`-policy x: "shop" is not`:                                          {"-policy", "x@a=shop"},
 	} {
 		if _, err := tryServer(process{}, append(trust, args...)...); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q: %v: want %q", args, err, says)

@@ -243,6 +243,10 @@ func TestServeBinary(t *testing.T) {
 		t.Errorf("large headers: %v, %v: want 431", response, err)
 	}
 
+	// SIGHUP does not end it.
+	s.command.Process.Signal(syscall.SIGHUP)
+	kubejwtWith(t, "", "call", s.policies["data-store"], "-token-file", tokenFile).mustSay(t, exitOK, "200 OK")
+
 	// A request at hand, which waits for a new key, is answered first.
 	cluster.SetLatency(time.Second)
 	cluster.RotateKey("ES256")
@@ -315,7 +319,7 @@ func TestServeUsage(t *testing.T) {
 		"text or json":           append(base, "-policy", "a=a/b", "-log-format", "xml"),
 		"-log-level":             append(base, "-policy", "a=a/b", "-log-level", "chatty"),
 		"no arguments":           append(base, "-policy", "a=a/b", "stray"),
-		"fit into a header":      append(base, "-policy", "a=a/b", "-audience", "a\nb"),
+		"fits into a header":     append(base, "-policy", "a=a/b", "-audience", "a\nb"),
 		"for keys that are":      append(base, "-policy", "a=a/b", "-max-stale", "1h"),
 		"-audience is required":  {"serve", "-issuer", "i"},
 		"-key-file stands alone": append(base, "-policy", "a=a/b", "-in-cluster"),

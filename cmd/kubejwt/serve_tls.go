@@ -141,6 +141,7 @@ func (p *keyPair) look() {
 		return
 	}
 	if p.pair != nil {
-		p.log.Warn("kubejwt: -tls-cert and -tls-key don't fit, the last pair that did stays in use", "error", err)
+		p.log.Warn("kubejwt: -tls-cert and -tls-key don't fit together, the last pair that did stays in use",
+			"error", err)
 	}
 }

@@ -22,7 +22,7 @@ type watchFlags struct {
 
 func (w *watchFlags) define(flags *flag.FlagSet) {
 	flags.BoolVar(&w.on, "watch", false,
-		"refuse tokens of deleted pods and service accounts, which needs a Role: see examples/kubernetes")
+		"refuse tokens of deleted pods and service accounts; needs a Role: see examples/kubernetes")
 	flags.StringVar(&w.whenStale, "when-stale", "",
 		"what to do while the -watch can't tell: `accept` as without it, or refuse with 503")
 	flags.StringVar(&w.apiServer, "watch-api-server", "", "`URL` of the API server to watch, without -in-cluster")
@@ -108,7 +108,7 @@ func newWatch(i issuer, policies []policy, last *judge, logger *slog.Logger) (*w
 		Logger:          logger,
 	})
 	if errors.Is(err, kubejwt.ErrNotInCluster) {
-		return nil, usagef("%s: this is no process in a pod: %s", i.where, err)
+		return nil, usagef("%s: this process does not run in a pod: %s", i.where, err)
 	}
 	if err != nil {
 		return nil, usagef("%s: watch: %s", i.where, strings.TrimPrefix(err.Error(), "kubejwt/revocation: Options."))

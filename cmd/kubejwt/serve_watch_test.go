@@ -32,7 +32,7 @@ func TestServeWatch(t *testing.T) {
 	s := startServer(t, flags...)
 	ready := s.endpoints["admin"] + "/readyz"
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	for deadline := time.Now().Add(patience); status(t, client, ready, "") != http.StatusOK; {
+	for deadline := time.Now().Add(patience); statusOf(t, client, ready, "") != http.StatusOK; {
 		if time.Now().After(deadline) {
 			t.Fatalf("/readyz is not 200:\n%s", s.log.String())
 		}
@@ -98,12 +98,12 @@ func TestServeWatchFile(t *testing.T) {
 
 	last := s.started
 	writeTo(t, file, issuers+"# a comment\n"+api)
-	last = s.lookAgain(ctx, last)
+	last = s.lookAgain(ctx, last, s.look())
 	if second := s.guard.judge.Load(); second == first || second.watches[0] != first.watches[0] {
 		t.Error("nothing that is watched has changed, and the watch has")
 	}
 	writeTo(t, file, issuers+api+web)
-	s.lookAgain(ctx, last)
+	s.lookAgain(ctx, last, s.look())
 	if third := s.guard.judge.Load(); third.watches[0] == first.watches[0] {
 		t.Error("more is watched, and the watch is the same")
 	}

@@ -25,7 +25,9 @@ func NewHandler(v *kubejwt.Verifier) http.Handler {
 }
 
 // check answers with the caller's name in a header.
-func check(ctx context.Context, _ *connect.Request[healthpb.HealthCheckRequest]) (*connect.Response[healthpb.HealthCheckResponse], error) {
+func check(
+	ctx context.Context, _ *connect.Request[healthpb.HealthCheckRequest],
+) (*connect.Response[healthpb.HealthCheckResponse], error) {
 	response := connect.NewResponse(&healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_SERVING})
 	if caller, ok := kubejwt.FromContext(ctx); ok {
 		response.Header().Set("Caller", caller.Username())
