@@ -35,7 +35,8 @@ func TestInstall(t *testing.T) {
 	bin := t.TempDir()
 	install := exec.Command("go", "install", libraryModule+"/cmd/kubejwt@"+releasedAs)
 	install.Dir = t.TempDir()
-	install.Env = append(os.Environ(), "GOWORK=", "GOBIN="+bin, "GOMODCACHE="+t.TempDir(), "GOFLAGS=-modcacherw", "GONOSUMDB=*",
+	install.Env = append(os.Environ(), "GOWORK=", "GOBIN="+bin, "GOMODCACHE="+t.TempDir(), "CGO_ENABLED=0", "GONOSUMDB=*",
+		"GOFLAGS=-modcacherw -trimpath", // with -trimpath, what build has compiled is not compiled again
 		"GOPROXY=file://"+proxy+",file://"+modules+"/cache/download")
 	output(t, install)
 	version := output(t, exec.Command(filepath.Join(bin, "kubejwt"), "version"))
