@@ -224,10 +224,13 @@ func TestExtAuthzLimits(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	began := time.Now()
-	s.Shutdown(ctx)
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("it ended after %v", took)
+	ended := make(chan struct{})
+	go func() { defer close(ended); s.Shutdown(ctx) }()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("it has not ended after 10 s")
+		s.Stop()
 	}
 }
 
