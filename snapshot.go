@@ -167,10 +167,10 @@ func replaceFile(path string, data []byte) error {
 	}
 	defer os.Remove(temp.Name()) // fails once it has been renamed
 	_, err = temp.Write(data)
-	if err := errors.Join(err, temp.Sync(), temp.Close()); err != nil {
-		return err
+	if err = errors.Join(err, temp.Sync(), temp.Close()); err == nil {
+		err = os.Rename(temp.Name(), path)
 	}
-	return os.Rename(temp.Name(), path)
+	return err
 }
 
 // removeLeftovers removes what processes that were killed while they wrote have
