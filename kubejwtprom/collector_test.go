@@ -168,7 +168,7 @@ func TestWatch(t *testing.T) {
 	ended := make(chan error)
 	go func() { ended <- watcher.Run(ctx) }()
 	cluster.Mint(kubejwttest.Token{Namespace: "shop", ServiceAccount: "api"})
-	for deadline := time.Now().Add(2 * time.Minute); value(t, registry, "kubejwt_watch_pods") != 1; {
+	for deadline := time.Now().Add(2 * time.Minute); value(t, registry, "kubejwt_watch_pods") != 1 || watcher.Stats().AsOf.IsZero(); {
 		if time.Now().After(deadline) {
 			t.Fatal("no pod is seen")
 		}
