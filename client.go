@@ -87,7 +87,8 @@ func (t *Transport) CloseIdleConnections() {
 	}
 }
 
-// token waits for the disk under a TokenFile no longer than ctx.
+// token returns the token of Source. If that is a TokenFile, ctx ends the wait for its
+// disk.
 func (t *Transport) token(ctx context.Context) (*oauth2.Token, error) {
 	if file, ok := t.Source.(*tokenfile.Source); ok {
 		return file.TokenWithin(ctx)

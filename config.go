@@ -66,8 +66,8 @@ type Config struct {
 	// Logger gets, at Warn, failed fetches, files that can't be read, keys
 	// that can't be used, and an audience that is an issuer; at Info, changes of
 	// keys and issuer, and recoveries; at Debug, each fetch and each token that is
-	// not accepted. A log that hangs delays nobody by more than 25 ms a line;
-	// 256 lines wait for it, and others are dropped. A panic in it ends the line.
+	// not accepted. A log that hangs delays nobody by more than 25 ms per line. At
+	// most 256 lines wait for it, and more are dropped. A panic in it loses the line.
 	// Nil means slog.Default() at the time of New.
 	Logger *slog.Logger
 	// Now is the clock for the times in tokens. Nil means time.Now. The age of

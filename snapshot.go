@@ -173,15 +173,16 @@ func replaceFile(path string, data []byte) error {
 	return err
 }
 
-// removeLeftovers removes what processes that were killed while they wrote have
-// left. What it can't remove stays: the next snapshot is worth more.
+// removeLeftovers removes the temporary files of processes that were killed while they
+// wrote. If it can't remove one, the next snapshot is written all the same.
 func removeLeftovers(folder string) {
 	entries, _ := os.ReadDir(folder)
 	for _, entry := range entries {
 		if !strings.HasPrefix(entry.Name(), tempPrefix) {
 			continue
 		}
-		if info, err := entry.Info(); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > leftoverAge {
+		info, err := entry.Info()
+		if err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > leftoverAge {
 			os.Remove(filepath.Join(folder, entry.Name()))
 		}
 	}

@@ -45,7 +45,7 @@ type cluster struct {
 	tokens       *tokencache.Cache[*cachedToken]
 	lastHeader   atomic.Pointer[signedHeader]
 	counters     counters
-	logger       *slog.Logger // of lines that a caller waits for
+	logger       *slog.Logger // for the lines that a caller waits for
 }
 
 // Verify checks token, a compact JWT without a scheme in front, and returns the

@@ -42,7 +42,7 @@ func parse(
 	return New(keys...)
 }
 
-// parsePEM takes what a decoder of PEM returns.
+// parsePEM takes the results of pemfile.Blocks or pemfile.FileBlocks.
 func parsePEM(blocks []*pem.Block, errBlocks error) ([]*Key, error) {
 	if len(blocks) > MaxKeys {
 		return nil, fmt.Errorf("more than %d keys", MaxKeys)

@@ -44,7 +44,7 @@ func Blocks(data []byte) ([]*pem.Block, error) {
 func FileBlocks(data []byte) ([]*pem.Block, error) {
 	blocks, err := Blocks(data)
 	if err == nil && len(blocks) > 0 && isCutOff(data) {
-		err = errors.New("its last line has text and no line break: is the file half-written?")
+		err = errors.New("its last line does not end with a line break: is the file half-written?")
 	}
 	return blocks, err
 }
