@@ -9,8 +9,8 @@
 // It is run by hand, in the root of the module, as .ci/mutate. No file is
 // changed: all mutants of a package are compiled into it at once, by an overlay,
 // and a variable of the environment wakes one of them. Each meets the tests of
-// its package that reach it, the quickest first, and then those of the package
-// that -and names. A test that does not end has noticed it, too.
+// its package that reach it, the seeds of fuzz tests included, the quickest
+// first, and then those of the package that -and names. A test that does not end has noticed it, too.
 package main
 
 import (

@@ -81,6 +81,8 @@ func Forever(n int) {
 	}
 }
 
+func Half(n int) int { return n / 2 }
+
 func untested() {
 	println()
 	println()
@@ -103,6 +105,15 @@ func TestSorted(t *testing.T) {
 }
 
 func TestForever(t *testing.T) { Forever(1) }
+
+func FuzzHalf(f *testing.F) {
+	f.Add(4)
+	f.Fuzz(func(t *testing.T, n int) {
+		if Half(n) != n/2 {
+			t.Error(n)
+		}
+	})
+}
 `,
 	} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
@@ -131,7 +142,7 @@ func TestForever(t *testing.T) { Forever(1) }
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("survivors (-want +got):\n%s", diff)
 	}
-	if !strings.HasSuffix(r.String(), "8 survived, 1 change nothing: 38.5 % killed") {
+	if !strings.HasSuffix(r.String(), "8 survived, 1 change nothing: 42.9 % killed") {
 		t.Error(r)
 	}
 
@@ -179,6 +190,7 @@ func TestFailedTest(t *testing.T) {
 	for out, want := range map[string]string{
 		"=== RUN\n--- FAIL: TestOne (0.00s)\n    --- FAIL: TestOne/two (0.00s)\n": "TestOne",
 		"panic: test timed out after 5s\n\trunning tests:\n\t\tTestOne (5s)\n":    "TestOne",
+		"--- FAIL: FuzzOne (0.00s)\n":                                             "FuzzOne",
 		"--- FAIL: ExampleVerifier (0.00s)\n":                                     "ExampleVerifier",
 		"panic: in a goroutine\n":                                                 "",
 	} {

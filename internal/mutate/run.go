@@ -41,10 +41,6 @@ func newSubject(pkg string, files *regexp.Regexp, work string) (*subject, error)
 	s := &subject{pkg: pkg, work: work, overlay: filepath.Join(work, "overlay.json")}
 	awake := filepath.Join(work, "awake.go")
 	overlay := map[string]string{filepath.Join(listed.Dir, "mutants_awake.go"): awake}
-	source := strings.Replace(awakeSource, "package PACKAGE", "package "+listed.Name, 1)
-	if err := os.WriteFile(awake, []byte(source), 0o600); err != nil {
-		return nil, err
-	}
 	for i, file := range listed.GoFiles {
 		name := filepath.ToSlash(filepath.Join(pkg, file))
 		if !files.MatchString(name) {
@@ -64,6 +60,11 @@ func newSubject(pkg string, files *regexp.Regexp, work string) (*subject, error)
 		if err := os.WriteFile(overlay[path], mutated, 0o600); err != nil {
 			return nil, err
 		}
+	}
+	source := strings.NewReplacer("package PACKAGE", "package "+listed.Name, "COUNT", fmt.Sprint(len(s.mutants))).
+		Replace(awakeSource)
+	if err := os.WriteFile(awake, []byte(source), 0o600); err != nil {
+		return nil, err
 	}
 	data, err := json.Marshal(map[string]any{"Replace": overlay})
 	if err != nil {
@@ -98,7 +99,7 @@ func (s *subject) newSuite(pkg string) (*suite, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("go test -c %s: %w\n%s", pkg, err, out)
 	}
-	list := exec.Command(u.binary, "-test.list", "^(Test|Example)")
+	list := exec.Command(u.binary, "-test.list", "^(Test|Example|Fuzz)")
 	list.Dir = u.folder
 	if out, err = list.Output(); err != nil {
 		return nil, fmt.Errorf("the tests of %s: %w", pkg, err)
@@ -196,7 +197,7 @@ func (u *suite) order(m mutant) [3][]test {
 	return order
 }
 
-var failure = regexp.MustCompile(`(?m)^(?:--- FAIL: |\t\t)((?:Test|Example)\w*) \(`)
+var failure = regexp.MustCompile(`(?m)^(?:--- FAIL: |\t\t)((?:Test|Example|Fuzz)\w*) \(`)
 
 // failedTest is the test that failed or did not end, "" if the output does not
 // tell.
