@@ -78,6 +78,9 @@ func TestOddKeys(t *testing.T) {
 		{"e of five bytes", rsaWith(members{"e": "AQAAAAE"}), notInParse, "an RSA key whose e is too large: it has 5 bytes, and at most 4 are read"},
 		{"for encryption", rsaWith(members{"use": "enc"}), notInParse, "a key whose use is not sig"},
 		{"for PS256", rsaWith(members{"alg": "PS256"}), notInParse, "a key whose alg is not RS256, the only one for its type"},
+		{"no e", rsaWith(members{"e": ""}), notInParse, "a key without e"},
+		{"no kty", members{"kid": "odd"}, notInParse, "a key without kty"},
+		{"no crv", members{"kid": "odd", "kty": "EC"}, notInParse, "an EC key without crv"},
 		{"a number for n", rsaWith(members{"n": 5}), notInParse, "the member /n has a value of the wrong type or out of range"},
 		{"a later type", members{"kid": "odd", "kty": "AKP"}, anywhere, "an unknown kty or crv"},
 		{"a later curve", ecWith(members{"crv": "P-999"}), anywhere, "an unknown kty or crv"},
@@ -87,6 +90,7 @@ func TestOddKeys(t *testing.T) {
 		{"off the curve", ecWith(members{"y": encode(x)}), notInParse, "a damaged EC key, whose point is not on P-256"},
 		{"no y", ecWith(members{"y": ""}), notInParse, "a key without y"},
 		{"a private key", rsaWith(members{"d": "AQ"}), fetchedOnly, "a private key, which must stay with the API server"},
+		{"a secret without k", members{"kid": "odd", "kty": "oct"}, fetchedOnly, "a symmetric key: whoever can verify with it can also sign with it"},
 		{"a secret", members{"kid": "odd", "kty": "oct", "k": "AQ"}, fetchedOnly, "a symmetric key: whoever can verify with it can also sign with it"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -111,6 +115,54 @@ func TestOddKeys(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A kid is as long as one in a token can be. That of a key that is dropped for
+// its length is nobody's.
+func TestLongKID(t *testing.T) {
+	good, _, _ := ecMembers(t)
+	key := rsaMembers(2048)
+	for size, want := range map[int]string{1024: "", 1025: "key 1: a kid of more than 1024 bytes"} {
+		kid := strings.Repeat("k", size)
+		key["kid"] = kid
+		if _, err := Parse(jwks(t, key, good)); errorText(err) != want {
+			t.Errorf("%d bytes: %v, want %s", size, err, want)
+		}
+		set, err := ParseFetched(jwks(t, key, good))
+		if err != nil || (set.Key(kid) != nil) != (want == "") || set.WhyDropped("") != want || set.WhyDropped(kid) != "" {
+			t.Errorf("%d bytes: %+v, %v: want it dropped for %q", size, set, err, want)
+		}
+	}
+}
+
+// The envelope of the keys.
+func TestEnvelope(t *testing.T) {
+	good, _, _ := ecMembers(t)
+	with := func(more members) string {
+		m := members{"keys": []members{good}}
+		maps.Copy(m, more)
+		data, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	for data, want := range map[string]string{
+		with(nil):                   "",
+		with(members{"kty": "RSA"}): "",
+		`{"kty":"RSA"}`:             `a single JWK: put it into {"keys":[…]}`,
+		`{"kty":"RSA","keys":[]}`:   "no JWKS: it has no keys",
+		`{"keys":[]}`:               "no JWKS: it has no keys",
+		`{"keys":null}`:             "no JWKS: it has no keys",
+		`{"keys":{}}`:               "no JWKS: the member /keys has a value of the wrong type or out of range",
+		`{`:                         "no JWKS: no strict JSON (RFC 8259 grammar, UTF-8, no name twice in an object)",
+	} {
+		for name, parse := range map[string]func([]byte) (*Set, error){"Parse": Parse, "ParseFile": ParseFile, "ParseFetched": ParseFetched} {
+			if set, err := parse([]byte(data)); errorText(err) != want || (set == nil) != (want != "") {
+				t.Errorf("%s of %.40s: %+v, %v, want %s", name, data, set, err, want)
+			}
+		}
 	}
 }
 
