@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -214,8 +215,14 @@ func TestFileThatWasNeverGood(t *testing.T) {
 }
 
 // Readers come all the time while the file is replaced; what they get never
-// goes back.
+// goes back. With an interval, some find it over and the next look done.
 func TestManyReaders(t *testing.T) {
+	for _, interval := range []time.Duration{0, 20 * time.Microsecond} {
+		t.Run(interval.String(), func(t *testing.T) { manyReaders(t, interval) })
+	}
+}
+
+func manyReaders(t *testing.T, interval time.Duration) {
 	path := filepath.Join(t.TempDir(), "file")
 	replace := func(text string) {
 		if err := errors.Join(os.WriteFile(path+"~", []byte(text), 0o600), os.Rename(path+"~", path)); err != nil {
@@ -223,7 +230,8 @@ func TestManyReaders(t *testing.T) {
 		}
 	}
 	replace("a")
-	file := New(path, 100, 0, func(data []byte) (string, error) { return string(data), nil }, slog.New(slog.DiscardHandler))
+	parse := func(data []byte) (string, error) { return string(data), nil }
+	file := New(path, 100, interval, parse, slog.New(slog.DiscardHandler))
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
@@ -408,9 +416,50 @@ func TestFirstLookAtADiskThatHangs(t *testing.T) {
 			all.Go(func() { d.mustEnd(d.file.Get, time.Duration(i+1)*time.Second) })
 		}
 		all.Go(func() { d.mustGet(t.Context(), "a", time.Minute) })
-		time.Sleep(time.Minute)
+		time.Sleep(10 * time.Second)
+		d.mustEnd(d.file.Get, time.Second) // also who comes late
+		time.Sleep(49 * time.Second)
 		close(d.release)
 		all.Wait()
+	})
+}
+
+// A file that has never been in order has no content to go on with.
+func TestBadFileOnADiskThatHangs(t *testing.T) {
+	atDisk(t, func(t *testing.T, d *disk) {
+		d.write("")
+		for range 2 {
+			if _, err := d.file.Get(t.Context()); err == nil || !strings.Contains(err.Error(), "empty") {
+				t.Errorf("Get: %v, want that it is empty", err)
+			}
+			if _, err := d.file.Last(); err == nil || !strings.Contains(err.Error(), "empty") {
+				t.Errorf("Last: %v, want that it is empty", err)
+			}
+		}
+		d.hang()
+		time.Sleep(time.Second)
+		d.mustEnd(d.file.Get, time.Second)
+		d.mustEnd(d.file.Get, time.Second)
+		if got, err := d.file.Last(); err == nil {
+			t.Errorf("Last while the disk hangs: %+v, want an error", got)
+		}
+		close(d.release)
+	})
+}
+
+// Last has what the last look found, and never looks.
+func TestLast(t *testing.T) {
+	atDisk(t, func(t *testing.T, d *disk) {
+		d.mustGet(t.Context(), "a", 0)
+		d.write("b")
+		time.Sleep(time.Hour)
+		if got, err := d.file.Last(); err != nil || got.Value != "a" || got.Problem != nil || time.Since(got.GoodAt) != time.Hour {
+			t.Errorf("%+v, %v, want a of an hour ago", got, err)
+		}
+		d.mustGet(t.Context(), "b", 0)
+		if got, err := d.file.Last(); err != nil || got.Value != "b" {
+			t.Errorf("%+v, %v, want b", got, err)
+		}
 	})
 }
 
@@ -522,9 +571,10 @@ func TestPanicsAreContained(t *testing.T) {
 
 func TestChanged(t *testing.T) {
 	atDisk(t, func(t *testing.T, d *disk) {
-		var changes []string
+		var changes, taken []string
 		d.file.Changed = func(last, next string) { changes = append(changes, last+"→"+next) }
-		for _, text := range []string{"a", "a", "b", "", "b", "c"} {
+		d.file.Taken = func(content string) { taken = append(taken, content) }
+		for _, text := range []string{"", "a", "a", "b", "", "b", "c"} {
 			d.write(text)
 			d.file.Get(t.Context())
 			time.Sleep(time.Second)
@@ -532,6 +582,9 @@ func TestChanged(t *testing.T) {
 		}
 		if want := []string{"a→b", "b→c"}; !slices.Equal(changes, want) {
 			t.Errorf("told of %q, want %q", changes, want)
+		}
+		if want := []string{"a", "b", "c"}; !slices.Equal(taken, want) {
+			t.Errorf("%q were taken, want %q", taken, want)
 		}
 	})
 }
@@ -567,6 +620,44 @@ func TestRead(t *testing.T) {
 		got, err := Read(tt.path, tt.limit)
 		if string(got) != tt.want || (err != nil) != (tt.err != "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 			t.Errorf("Read(%s, %d) = %q, %v, want %q, %q", tt.path, tt.limit, got, err, tt.want, tt.err)
+		}
+		if err != nil && strings.Contains(err.Error(), tt.path) {
+			t.Errorf("Read(%s): %v: names the file, which its user does", tt.path, err)
+		}
+	}
+}
+
+// A regular file can fail when it is read: this one has nothing at its start.
+func TestReadFails(t *testing.T) {
+	const path = "/proc/self/mem"
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		t.Skip("there is no such file here")
+	}
+	if got, err := Read(path, 3); err == nil || strings.Contains(err.Error(), path) {
+		t.Errorf("%q, %v, want an error without the path", got, err)
+	}
+}
+
+func TestReadClosesWhatItOpened(t *testing.T) {
+	const open = "/proc/self/fd"
+	if _, err := os.ReadDir(open); err != nil {
+		t.Skip("nothing tells which files are open")
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // which closes files, too
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte("abc"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, limit := range []int64{3, 2} {
+		Read(path, limit)
+	}
+	links, err := os.ReadDir(open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range links {
+		if target, err := os.Readlink(filepath.Join(open, link.Name())); err == nil && target == path {
+			t.Error("the file is still open")
 		}
 	}
 }
