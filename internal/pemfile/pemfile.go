@@ -63,7 +63,7 @@ func boundaries(data []byte) (begun, ended, stray int) {
 	for line := range bytes.Lines(data) {
 		number++
 		text := bytes.TrimSpace(line)
-		cutOff := len(line) > 0 && line[len(line)-1] != '\n'
+		cutOff := !bytes.HasSuffix(line, []byte("\n"))
 		switch {
 		case bytes.HasPrefix(text, []byte("#")): // a comment may mention a block
 		case bytes.Contains(text, []byte("-----BEGIN ")):

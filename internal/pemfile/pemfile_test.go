@@ -27,7 +27,10 @@ func TestBlocks(t *testing.T) {
 		{"a block in a comment", first + "# " + strings.ReplaceAll(second, "\n", "\n# "), 1, ""},
 		{"a separator in a comment", first + "# ----\n" + second, 2, ""},
 
+		{"a dash in a line of its own", first + "-\n" + second, 2, ""},
+		{"two dashes", first + "--\n" + second, 2, "line 4 begins with dashes"},
 		{"a separator", first + "----\n" + second, 2, "line 4 begins with dashes"},
+		{"two separators", "--\n" + first + "----\n" + second, 2, "line 1 begins with dashes"},
 		{"the end of another before it", "-----END PUBLIC KEY-----\n" + first, 1, "1 PEM blocks begin, 2 end"},
 		{"one dash at the end", first + "-", 1, "line 4 begins with dashes"},
 		{"a damaged end", strings.Replace(first, "-----END", "----END", 1) + second, 1, "half-written"},

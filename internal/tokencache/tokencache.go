@@ -57,11 +57,10 @@ type slot[V any] struct {
 	read   atomic.Bool // since the hand last passed
 }
 
-// New returns a Cache of at most size entries. If size is not positive, the Cache
-// remembers nothing.
+// New returns a Cache of at most size entries, and nil if size is not positive.
 func New[V any](size int) *Cache[V] {
 	if size <= 0 {
-		return &Cache[V]{}
+		return nil
 	}
 	n := min(max(size/minShardSize, 1), maxShards)
 	c := &Cache[V]{shards: make([]shard[V], n)}

@@ -182,6 +182,27 @@ func TestKeepsWhatIsRead(t *testing.T) {
 	}
 }
 
+// What makes room is the one that was not read, and no other that stands beside
+// it because their places are the same.
+func TestMakesRoom(t *testing.T) {
+	samePlace := func(i int) (d tokencache.Digest) {
+		d[31] = byte(i)
+		return d
+	}
+	for read, unread := range map[int]int{0: 1, 1: 0} {
+		c := tokencache.New[int](2)
+		c.Put(samePlace(0), 0)
+		c.Put(samePlace(1), 1)
+		c.Get(samePlace(read))
+		c.Put(samePlace(2), 2)
+		for i, want := range map[int]bool{read: true, unread: false, 2: true} {
+			if value, ok := c.Get(samePlace(i)); ok != want || ok && value != i {
+				t.Errorf("%d was read: %d is there: %t (%d)", read, i, ok, value)
+			}
+		}
+	}
+}
+
 func TestConcurrent(t *testing.T) {
 	c := tokencache.New[int](100)
 	var wg sync.WaitGroup
