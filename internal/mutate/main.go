@@ -10,7 +10,9 @@
 // changed: all mutants of a package are compiled into it at once, by an overlay,
 // and a variable of the environment wakes one of them. Each meets the tests of
 // its package that reach it, the seeds of fuzz tests included, the quickest
-// first, and then those of the package that -and names. A test that does not end has noticed it, too.
+// first, and then those of the package that -and names. A test that does not end
+// has noticed it, too. What an earlier run printed tells, as the FILE of -again,
+// which mutants to try once more: those that it names.
 package main
 
 import (
@@ -108,11 +110,11 @@ func judge(
 	r := result{pkg: pkg}
 	began := time.Now()
 	for i, m := range s.mutants {
-		killed, err := killedBy(suites, m)
+		fate, err := fateOf(suites, m)
 		if err != nil {
 			return result{}, err
 		}
-		r.count(m, killed, accepted)
+		r.count(m, fate, accepted)
 		fmt.Fprintf(os.Stderr, "\r%d of %d in %v ", i+1, len(s.mutants), time.Since(began).Round(time.Second))
 	}
 	fmt.Fprintln(os.Stderr)
@@ -136,11 +138,11 @@ func (s *subject) suites(and string) ([]*suite, error) {
 	return suites, nil
 }
 
-func killedBy(suites []*suite, m mutant) (bool, error) {
+func fateOf(suites []*suite, m mutant) (fate, error) {
 	for _, u := range suites {
-		if killed, err := u.kills(m); killed || err != nil {
-			return killed, err
+		if f, err := u.fateOf(m); f != survived || err != nil {
+			return f, err
 		}
 	}
-	return false, nil
+	return survived, nil
 }

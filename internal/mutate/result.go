@@ -9,10 +9,15 @@ import (
 type result struct {
 	pkg              string
 	killed, accepted int
+	endless          int      // of those killed: by a test that did not end, or was too slow on a busy machine
 	survivors        []mutant // that are not accepted
 }
 
-func (r *result) count(m mutant, killed bool, accepted map[string]string) {
+func (r *result) count(m mutant, f fate, accepted map[string]string) {
+	killed := f != survived
+	if f == endless {
+		r.endless++
+	}
 	switch _, isAccepted := accepted[m.key()]; {
 	case killed && isAccepted:
 		fmt.Printf("%v: survivors.txt has it, and it is killed: %s\n", m.position, m.key())
@@ -30,8 +35,9 @@ func (r *result) count(m mutant, killed bool, accepted map[string]string) {
 // String has the share of the mutants killed among those that change something.
 func (r result) String() string {
 	judged := r.killed + len(r.survivors)
-	return fmt.Sprintf("%s: %d mutants: %d killed, %d survived, %d change nothing: %.1f %% killed",
-		r.pkg, judged+r.accepted, r.killed, len(r.survivors), r.accepted, 100*float64(r.killed)/float64(max(1, judged)))
+	return fmt.Sprintf("%s: %d mutants: %d killed (%d by not ending), %d survived, %d change nothing: %.1f %% killed",
+		r.pkg, judged+r.accepted, r.killed, r.endless, len(r.survivors), r.accepted,
+		100*float64(r.killed)/float64(max(1, judged)))
 }
 
 // parseAccepted reads survivors.txt: the key of a mutant in a line, and in

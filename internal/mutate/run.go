@@ -150,8 +150,17 @@ const (
 	leeway   = 5 * time.Second // for tests that take longer with a mutant
 )
 
-// kills reports whether a test fails, or does not end, with the mutant awake.
-func (u *suite) kills(m mutant) (bool, error) {
+// A fate is what tests do to a mutant.
+type fate int
+
+const (
+	survived fate = iota
+	failed        // a test fails
+	endless       // a test does not end
+)
+
+// fateOf runs the tests that reach a mutant with the mutant awake.
+func (u *suite) fateOf(m mutant) (fate, error) {
 	for _, tests := range u.order(m) {
 		if len(tests) == 0 {
 			continue
@@ -163,15 +172,20 @@ func (u *suite) kills(m mutant) (bool, error) {
 			timeout += 5 * t.took
 		}
 		out, err := u.run("^("+strings.Join(names, "|")+")$", timeout, fmt.Sprintf("MUTANT=%d", m.id))
-		if _, failed := errors.AsType[*exec.ExitError](err); failed {
-			u.killer = failedTest(out)
-			return true, nil
+		_, exited := errors.AsType[*exec.ExitError](err)
+		switch {
+		case err == nil:
+			continue
+		case !exited:
+			return survived, err
 		}
-		if err != nil {
-			return false, err
+		u.killer = failedTest(out)
+		if bytes.Contains(out, []byte("panic: test timed out after")) {
+			return endless, nil
 		}
+		return failed, nil
 	}
-	return false, nil
+	return survived, nil
 }
 
 // order is what to run one after the other, until something fails: the quickest
