@@ -33,7 +33,7 @@ func (a *Answer) ReadAll(most int64) ([]byte, error) {
 	}
 	content, err := io.ReadAll(io.LimitReader(body, most+1))
 	switch {
-	case err != nil && isGzipError(err):
+	case isGzipError(err):
 		return nil, fmt.Errorf("GET %s: the answer is damaged gzip", a.URL)
 	case err != nil:
 		return nil, fmt.Errorf("GET %s: the answer broke off or took too long", a.URL)

@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -145,6 +146,7 @@ func TestOptions(t *testing.T) {
 		{Options{Origin: secure, CAFile: "ca"}, ""},
 		{Options{Origin: secure, Transport: http.DefaultTransport, BearerTokenFile: "token"}, ""},
 		{Options{Origin: secure, CAFile: "ca", Transport: http.DefaultTransport}, "Config.CAFile and Config.Transport"},
+		{Options{Origin: plain}, ""},
 		{Options{Origin: plain, BearerTokenFile: "token"}, "Config.BearerTokenFile"},
 	} {
 		tt.options.FieldPrefix, tt.options.Logger = "Config.", slog.New(slog.DiscardHandler)
@@ -177,6 +179,20 @@ func TestGet(t *testing.T) {
 	}
 	if body, err := get(int64(len(want)) - 1); err == nil || body != "" || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("%s, %v: want an error", body, err)
+	}
+}
+
+// In a pod whose own files are there, they are used.
+func TestPodFiles(t *testing.T) {
+	s := newServer(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Header.Get("Authorization")) })
+	c := mustNew(t, s.options(t))
+	c.podRoots, c.podToken = true, true // as if they stood where kubelet puts them
+	answer, err := c.Get(t.Context(), s.url(t), "*/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := answer.ReadAll(100); err != nil || string(body) != "Bearer "+secret {
+		t.Errorf("%q, %v, want the bearer", body, err)
 	}
 }
 
@@ -300,16 +316,22 @@ func TestRotatedRoots(t *testing.T) {
 // A caller's Transport may answer anything.
 func TestOddTransport(t *testing.T) {
 	u := mustParse(t, "https://a.example")
-	for name, answer := range map[string]roundTrip{
-		"nothing": func(*http.Request) (*http.Response, error) { return nil, nil },
-		"no body": func(*http.Request) (*http.Response, error) {
+	for want, answer := range map[string]roundTrip{
+		"neither an answer nor an error": func(*http.Request) (*http.Response, error) { return nil, nil },
+		"status 404": func(*http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: http.StatusNotFound}, nil
 		},
-		"an error": func(*http.Request) (*http.Response, error) { return nil, errors.New("the tunnel is down") },
+		"the tunnel is down": func(*http.Request) (*http.Response, error) { return nil, errors.New("the tunnel is down") },
+		"after a redirect": func(r *http.Request) (*http.Response, error) {
+			if r.URL.Path == "/there" {
+				return nil, errors.New("after a redirect")
+			}
+			return &http.Response{StatusCode: http.StatusFound, Header: http.Header{"Location": {"/there"}}}, nil
+		},
 	} {
 		c := mustNew(t, Options{Origin: u.Origin(), Transport: answer, Logger: slog.New(slog.DiscardHandler)})
-		if answer, err := c.Get(t.Context(), u, "*/*"); err == nil {
-			t.Errorf("%s: %+v is no error", name, answer)
+		if answer, err := c.Get(t.Context(), u, "*/*"); answer != nil || !strings.Contains(errorText(err), want) {
+			t.Errorf("%+v, %v, want an error with %s", answer, err, want)
 		}
 	}
 	c := mustNew(t, Options{Origin: u.Origin(), Transport: roundTrip(func(*http.Request) (*http.Response, error) {
@@ -324,6 +346,150 @@ func TestOddTransport(t *testing.T) {
 	}
 }
 
+// The body of an answer that nobody gets is closed, so that its connection can
+// be used again.
+func TestClosesBodies(t *testing.T) {
+	u := mustParse(t, "https://a.example")
+	var bodies []*closer
+	c := mustNew(t, Options{Origin: u.Origin(), Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		body := &closer{Reader: strings.NewReader("text")}
+		bodies = append(bodies, body)
+		header, code := http.Header{"Location": {"/there"}}, http.StatusFound
+		if r.URL.Path == "/there" {
+			header, code = nil, http.StatusNotFound
+		}
+		return &http.Response{StatusCode: code, Header: header, Body: body}, nil
+	})})
+	_, err := c.Get(t.Context(), u, "*/*")
+	if status, ok := errors.AsType[*StatusError](err); !ok || status.Code != 404 || len(bodies) != 2 {
+		t.Fatalf("%v, %d answers, want a 404 after a redirect", err, len(bodies))
+	}
+	for i, body := range bodies {
+		if !body.done {
+			t.Errorf("body %d is open", i)
+		}
+	}
+}
+
+// Files that are missing: without roots nothing is sent, and what the pod's own
+// token says is the API server's business.
+func TestMissingFiles(t *testing.T) {
+	for _, path := range []string{podCAFile, podTokenFile} {
+		if _, err := os.Stat(path); err == nil {
+			t.Skip("in a pod the files are there")
+		}
+	}
+	s := newServer(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusUnauthorized)
+		if got := r.Header.Get("Authorization"); got != "" {
+			t.Errorf("%s was sent", got)
+		}
+	})
+	missing := filepath.Join(t.TempDir(), "missing")
+	in := func(inPod func(Options) (*Client, error), caFile, tokenFile string, transport http.RoundTripper) func() (*Client, error) {
+		return func() (*Client, error) {
+			o := s.options(t)
+			o.CAFile, o.BearerTokenFile, o.Transport = caFile, tokenFile, transport
+			return inPod(o)
+		}
+	}
+	given := roundTrip(func(r *http.Request) (*http.Response, error) {
+		if r.Header.Get("Authorization") != "" {
+			t.Error("a token was sent")
+		}
+		return &http.Response{StatusCode: http.StatusForbidden}, nil
+	})
+	const systemRoots = "certificate signed by unknown authority: is Config.CAFile the CA of this server?"
+	for _, tt := range []struct {
+		name   string
+		client func() (*Client, error)
+		want   string
+		roots  string // RootsDigest
+	}{
+		{"the pod's roots", in(NewInPod, "", "", nil), "the roots of the API server: " + podCAFile + ": ", "unreadable"},
+		{"roots, in a pod", in(NewInPod, missing, "", nil), "Config.CAFile: " + missing + ": ", "unreadable"},
+		{"roots", in(New, missing, "", nil), "Config.CAFile: " + missing + ": ", "unreadable"},
+		{"the system has no such roots", in(New, "", "", nil), systemRoots, ""},
+		{"the pod's token", in(NewInPod, s.caFile, "", nil), "status 401 (no bearer token was sent: " + podTokenFile + ": ", "-"},
+		{"the pod's token, by a Transport", in(NewInPod, "", "", given), "status 403 (no bearer token was sent: " + podTokenFile + ": ", ""},
+		{"a token, in a pod", in(NewInPod, s.caFile, missing, nil), "Config.BearerTokenFile: " + missing + ": ", "-"},
+		{"a token", in(New, s.caFile, missing, nil), "Config.BearerTokenFile: " + missing + ": ", "-"},
+		{"a Transport and roots, in a pod", in(NewInPod, missing, "", given), "Config.CAFile and Config.Transport are both set", ""},
+	} {
+		c, err := tt.client()
+		if err == nil {
+			var answer *Answer
+			answer, err = c.Get(t.Context(), s.url(t), "*/*")
+			if answer != nil {
+				t.Errorf("%s: an answer", tt.name)
+			}
+			if got := c.RootsDigest(t.Context()); got != tt.roots && (tt.roots != "-" || len(got) != 64) {
+				t.Errorf("%s: RootsDigest %q, want %q", tt.name, got, tt.roots)
+			}
+			c.CloseIdleConnections()
+		}
+		if !strings.Contains(errorText(err), tt.want) {
+			t.Errorf("%s: %v, want %s", tt.name, err, tt.want)
+		}
+		if want := strings.HasPrefix(tt.want, "the roots"); strings.Contains(errorText(err), "automountServiceAccountToken") != want {
+			t.Errorf("%s: %v: want automountServiceAccountToken named: %t", tt.name, err, want)
+		}
+	}
+}
+
+// A connection that carries nothing is closed when it is asked, and when other
+// roots are trusted. One that does goes on.
+func TestIdleConnections(t *testing.T) {
+	s := newServer(t, func(w http.ResponseWriter, r *http.Request) {})
+	c := mustNew(t, s.options(t))
+	get := func(want int64) {
+		t.Helper()
+		answer, err := c.Get(t.Context(), s.url(t), "*/*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := answer.ReadAll(100); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.connections.Load(); got != want {
+			t.Errorf("%d connections, want %d", got, want)
+		}
+	}
+	c.CloseIdleConnections() // of which there are none
+	get(1)
+	get(1)
+	c.CloseIdleConnections()
+	get(2)
+	first := c.builtIn
+	c.trusting(x509.NewCertPool())
+	// Back to it: its connection is gone.
+	c.mu.Lock()
+	c.builtIn, c.trusted = first, mustRoots(t, c)
+	c.mu.Unlock()
+	get(3)
+}
+
+// mustRoots are those of c's CAFile.
+func mustRoots(t *testing.T, c *Client) *x509.CertPool {
+	t.Helper()
+	content, err := c.roots.Get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content.Value.pool
+}
+
+// A stream on a network that has gone silent ends, which it does by pings alone.
+func TestPings(t *testing.T) {
+	if got := new(Client).newTransport(nil); got.HTTP2 != nil || got.ForceAttemptHTTP2 {
+		t.Errorf("HTTP/2 for short answers: %+v", got.HTTP2)
+	}
+	got := (&Client{streams: true}).newTransport(nil)
+	if got.HTTP2 == nil || got.HTTP2.SendPingTimeout != pingAfter || got.HTTP2.PingTimeout != pingTimeout || !got.ForceAttemptHTTP2 {
+		t.Errorf("streams: %+v, want pings", got.HTTP2)
+	}
+}
+
 // A redirect is followed once, on the same origin, where nothing is given away.
 func TestRedirects(t *testing.T) {
 	var asked []string
@@ -333,10 +499,10 @@ func TestRedirects(t *testing.T) {
 		if r.Header.Get("Authorization") != "" && r.URL.Path != "/" {
 			t.Error("a redirected request has the bearer")
 		}
-		if to := r.URL.Query().Get("to"); to != "" {
+		if r.URL.Query().Has("to") {
 			var code int
 			fmt.Sscan(r.URL.Query().Get("code"), &code)
-			w.Header().Set("Location", to)
+			w.Header().Set("Location", r.URL.Query().Get("to"))
 			w.WriteHeader(code)
 			return
 		}
@@ -355,6 +521,7 @@ func TestRedirects(t *testing.T) {
 		{"308", s.URL + "/there", 308, false, true},
 		{"relative", "there?" + secret + "#fragment", 301, false, true},
 		{"in capitals", upper + "/there", 301, false, true},
+		{"as long as can be", s.URL + "/" + strings.Repeat("a", 2047-len(s.URL)), 301, false, true},
 		{"300", s.URL + "/there", 300, false, false},
 		{"303", s.URL + "/there", 303, false, false},
 		{"304", s.URL + "/there", 304, false, false},
@@ -367,7 +534,8 @@ func TestRedirects(t *testing.T) {
 		{"with a user", strings.Replace(s.URL, "://", "://u:p@", 1), 301, false, false},
 		{"to no URL", "https://[::" + secret, 301, false, false},
 		{"to a file", "file:///etc/passwd", 301, false, false},
-		{"endless", s.URL + "/" + strings.Repeat("a", 2048), 301, false, false},
+		{"too long", s.URL + "/" + strings.Repeat("a", 2048-len(s.URL)), 301, false, false},
+		{"nowhere", "", 301, false, false},
 	} {
 		options := s.options(t)
 		if !tt.bearer {
@@ -389,7 +557,11 @@ func TestRedirects(t *testing.T) {
 			continue
 		}
 		_, ok := errors.AsType[*StatusError](err)
-		if !ok || len(asked) > 2 || strings.Contains(err.Error(), secret) || !strings.Contains(err.Error(), "redirects are followed once") {
+		most := 2
+		if tt.to == "" {
+			most = 1
+		}
+		if !ok || len(asked) > most || strings.Contains(err.Error(), secret) || !strings.Contains(err.Error(), "redirects are followed once") {
 			t.Errorf("%s: %v, asked %q", tt.name, err, asked)
 		}
 	}
@@ -419,6 +591,7 @@ func TestCompressed(t *testing.T) {
 		"empty pieces for ever":   {"gzip", strings.Repeat(zip(""), 1000), "error: broke off"},
 		"a damaged checksum":      {"gzip", string(damaged), "error: damaged gzip"},
 		"a damaged header":        {"gzip", "\x1f\x8b\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "error: damaged gzip"},
+		"gzip, and then more":     {"gzip", zip("hello") + strings.Repeat("x", 20), "error: damaged gzip"},
 		"broken off":              {"gzip", zip("hello")[:20], "error: broke off"},
 		"another encoding":        {"br", "hello", `error: Content-Encoding "br"`},
 		"a hostile encoding":      {"\x1b[2J" + strings.Repeat("a", 1000), "hello", `error: Content-Encoding "\x1b[2J`},
@@ -558,6 +731,10 @@ func TestIsPodAPIServer(t *testing.T) {
 			t.Errorf("%s: %v: want %v", text, got, want)
 		}
 	}
+	// A configured origin may be of http.
+	if o, err := ParseOrigin("http://kubernetes.default.svc:443"); err != nil || o.IsPodAPIServer(apiServer) {
+		t.Errorf("%s, %v: is taken for the API server", o, err)
+	}
 }
 
 func TestPodAPIServer(t *testing.T) {
@@ -575,7 +752,7 @@ func TestPodAPIServer(t *testing.T) {
 		t.Setenv(portVariable, tt.port)
 		u, err := PodAPIServer()
 		switch {
-		case err == nil && u.String() == tt.want:
+		case err == nil && tt.want != "" && u.String() == tt.want:
 		case tt.want == "" && errors.Is(err, ErrNotInPod):
 		case tt.want != "" && err != nil && !errors.Is(err, ErrNotInPod) && strings.Contains(err.Error(), tt.want):
 		default:

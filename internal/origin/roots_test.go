@@ -87,6 +87,33 @@ func TestOddRoots(t *testing.T) {
 	}
 }
 
+// A token is what a header can hold.
+func TestParseBearer(t *testing.T) {
+	const none, odd = "no token in it", "not a token alone in it, in one line of ASCII"
+	for text, want := range map[string]string{ // the error, or the token
+		"abc":             "abc",
+		" \tabc\r\n":      "abc",
+		"\xef\xbb\xbfabc": "abc",
+		"!~":              "!~",
+		"":                none,
+		" \n":             none,
+		"a b":             odd,
+		"a\nb":            odd,
+		"a\x7fb":          odd,
+		"a\u00e4b":        odd,
+		"Bearer abc":      odd,
+		"a\x00b\x00":      "in UTF-16, as > of Windows PowerShell writes files: write it in ASCII or UTF-8 (Out-File -Encoding ascii)",
+	} {
+		got, err := ParseBearer([]byte(text))
+		if err != nil && got != "" {
+			t.Errorf("%q: %q beside the error %v", text, got, err)
+		}
+		if got += errorText(err); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
 // newCertificate has the serial number 1 and a key on P-256.
 func newCertificate(t *testing.T) []byte {
 	t.Helper()

@@ -1,0 +1,156 @@
+package origin
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestStatusError(t *testing.T) {
+	const redirect = ": redirects are followed once, on the same origin and without a bearer token: configure the URL that has the answer"
+	u := mustParse(t, "https://a.example/keys?"+secret)
+	for _, tt := range []struct {
+		code   int
+		unsent string
+		want   string
+	}{
+		{401, "", " (a bearer token was sent)"},
+		{403, "", " (a bearer token was sent)"},
+		{401, "why", " (no bearer token was sent: why)"},
+		{403, "why", " (no bearer token was sent: why)"},
+		{299, "why", ""},
+		{300, "why", redirect},
+		{399, "", redirect},
+		{400, "", ""},
+		{404, "why", ""},
+	} {
+		err := &StatusError{URL: u, Code: tt.code, Unsent: tt.unsent}
+		if want := fmt.Sprintf("GET https://a.example/keys: status %d%s", tt.code, tt.want); err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
+// Of our own transport's errors those are told that hold nothing of an answer. A
+// caller's Transport may say anything.
+func TestHarmless(t *testing.T) {
+	network := &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+	unknown := x509.UnknownAuthorityError{}
+	certificate := &tls.CertificateVerificationError{Err: errors.New("expired")}
+	const broken = "no answer in HTTP over TLS, from the server or a proxy on the way"
+	const quotes = "Config.Transport failed, with an error that quotes the request or the answer"
+	for _, tt := range []struct {
+		name      string
+		err       error
+		ours      string
+		transport string // what is told of the same error of a caller's Transport
+	}{
+		{"too late", context.DeadlineExceeded, "no answer within the time allowed", "no answer within the time allowed"},
+		{"another CA", unknown, unknown.Error() + ": is Config.CAFile the CA of this server?", unknown.Error() + ": is Config.CAFile the CA of this server?"},
+		{"the network", network, network.Error(), "Config.Transport: " + network.Error()},
+		{"a certificate", certificate, certificate.Error(), "Config.Transport: " + certificate.Error()},
+		{"no TLS", tls.RecordHeaderError{Msg: "no TLS"}, "tls: no TLS", "Config.Transport: tls: no TLS"},
+		{"the end", io.EOF, "EOF", "Config.Transport: EOF"},
+		{"cancelled", context.Canceled, "the request was cancelled", "Config.Transport: context canceled"},
+		{"else", errors.New("down"), broken, "Config.Transport: down"},
+		{"a long text", errors.New(strings.Repeat("a", 513)), broken, "Config.Transport: " + strings.Repeat("a", 512)},
+		{"a JWT", errors.New("got eyJhbGciOiJSUzI1NiJ9"), broken, quotes},
+		{"the bearer", errors.New("sent " + secret), broken, quotes},
+	} {
+		request := &http.Request{Header: http.Header{"Authorization": {"Bearer " + secret}}}
+		ours, given := &Client{prefix: "Config."}, &Client{prefix: "Config.", given: http.DefaultTransport}
+		wrapped := tt.err
+		if tt.err == context.DeadlineExceeded {
+			wrapped = fmt.Errorf("quoting %s: %w", secret, tt.err)
+		}
+		if got := ours.harmless(request, wrapped).Error(); got != tt.ours {
+			t.Errorf("%s: ours: %s, want %s", tt.name, got, tt.ours)
+		}
+		if got := given.harmless(request, wrapped).Error(); got != tt.transport {
+			t.Errorf("%s: a Transport: %s, want %s", tt.name, got, tt.transport)
+		}
+	}
+	without := &http.Request{Header: make(http.Header)}
+	given := &Client{prefix: "Config.", given: http.DefaultTransport}
+	if got := given.harmless(without, errors.New("down")).Error(); got != "Config.Transport: down" {
+		t.Errorf("without a bearer: %s", got)
+	}
+	// It would pass for a verdict.
+	err := given.harmless(without, &StatusError{Code: 401})
+	if _, ok := errors.AsType[*StatusError](err); ok {
+		t.Errorf("%#v is a StatusError of ours", err)
+	}
+}
+
+func TestViaProxy(t *testing.T) {
+	through := func(proxy *url.URL, err error) func(*http.Request) (*url.URL, error) {
+		return func(*http.Request) (*url.URL, error) { return proxy, err }
+	}
+	proxy := mustParse(t, "https://proxy.example").url
+	const names = " (through the proxy that %s names: NO_PROXY has to list a.example if it is to be asked directly)"
+	for _, tt := range []struct {
+		name     string
+		client   *Client
+		variable string
+		want     string
+	}{
+		{"by HTTPS_PROXY", &Client{proxy: through(proxy, nil)}, "HTTPS_PROXY", fmt.Sprintf(names, "HTTPS_PROXY")},
+		{"by https_proxy", &Client{proxy: through(proxy, nil)}, "https_proxy", fmt.Sprintf(names, "https_proxy")},
+		{"by nobody knows what", &Client{proxy: through(proxy, nil)}, "ALL_PROXY", " (through a proxy that the environment names)"},
+		{"not for this", &Client{proxy: through(nil, nil)}, "HTTPS_PROXY", ""},
+		{"an odd variable", &Client{proxy: through(proxy, errors.New("odd"))}, "HTTPS_PROXY", ""},
+		{"in a pod", &Client{}, "HTTPS_PROXY", ""},
+		{"by a Transport", &Client{given: http.DefaultTransport, proxy: through(proxy, nil)}, "HTTPS_PROXY", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, variable := range []string{"HTTPS_PROXY", "https_proxy", "ALL_PROXY"} {
+				t.Setenv(variable, "")
+			}
+			t.Setenv(tt.variable, "https://proxy.example")
+			request := &http.Request{URL: mustParse(t, "https://a.example:8443/x").url}
+			if got := tt.client.viaProxy(request); got != tt.want {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestRetryAfter(t *testing.T) { synctest.Test(t, retriesAfter) }
+
+func retriesAfter(t *testing.T) {
+	in := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(http.TimeFormat) }
+	for _, tt := range []struct {
+		name        string
+		code        int
+		value       string
+		least, most time.Duration
+	}{
+		{"429", 429, "7", 7 * time.Second, 7 * time.Second},
+		{"503", 503, "7", 7 * time.Second, 7 * time.Second},
+		{"500", 500, "7", 0, 0},
+		{"none", 503, "", 0, 0},
+		{"no number", 503, "soon", 0, 0},
+		{"negative", 503, "-1", 0, 0},
+		{"ten minutes", 503, "600", 10 * time.Minute, 10 * time.Minute},
+		{"a day", 503, "86400", 10 * time.Minute, 10 * time.Minute},
+		{"out of range", 503, "99999999999999999999", 10 * time.Minute, 10 * time.Minute},
+		{"a date", 503, in(100 * time.Second), 100 * time.Second, 121 * time.Second},
+		{"a date of tomorrow", 503, in(24 * time.Hour), 10 * time.Minute, 12*time.Minute + time.Second},
+		{"a date of yesterday", 503, in(-24 * time.Hour), 0, time.Second},
+	} {
+		got := retryAfter(&http.Response{StatusCode: tt.code, Header: http.Header{"Retry-After": {tt.value}}})
+		if got < tt.least || got > tt.most {
+			t.Errorf("%s: %v, want %v to %v", tt.name, got, tt.least, tt.most)
+		}
+	}
+}
