@@ -53,12 +53,10 @@ func (l *List) Has(namespace, name string) bool {
 	return l.everyone || l.namespaces[namespace] || l.accounts[Account{namespace, name}]
 }
 
-// Covers reports whether the list has all that an entry of Parse stands for.
+// Covers reports whether the list has all that an entry of Parse stands for. No
+// account is called "*", so that a wide entry is covered by a wide one alone.
 func (l *List) Covers(entry string) bool {
 	namespace, name, _ := strings.Cut(entry, "/")
-	if entry == All || name == All {
-		return l.everyone || l.namespaces[namespace]
-	}
 	return l.Has(namespace, name)
 }
 

@@ -34,6 +34,17 @@ func TestSince(t *testing.T) {
 	}
 }
 
+// One clock can be set, and the other never goes back.
+func TestNow(t *testing.T) {
+	at := time.Now()
+	if got := At(at); got.Mono != at || got.Wall != at.Round(0) || got.Wall == at {
+		t.Errorf("%v, want %v by both clocks", got, at)
+	}
+	if now := Now(); now.Mono.Before(at) || now.Wall == now.Mono {
+		t.Errorf("%v, want what comes after %v by both clocks", now, at)
+	}
+}
+
 func TestLife(t *testing.T) {
 	for _, tt := range []struct{ maxAge, maxStale, want time.Duration }{
 		{-1, DefaultMaxStale, DefaultLife},

@@ -15,6 +15,7 @@ func TestNames(t *testing.T) {
 		{"shop", true, true, true},
 		{"a", true, true, true},
 		{"0", true, true, true},
+		{"az09", true, true, true},
 		{"shop-1", true, true, true},
 		{"a--b", true, true, true},
 		{strings.Repeat("a", 63), true, true, true},

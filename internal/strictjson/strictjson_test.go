@@ -62,9 +62,45 @@ func TestErrors(t *testing.T) {
 	if wrong, ok := errors.AsType[*strictjson.TypeError](err); !ok || wrong.Member != "/nested/number" {
 		t.Errorf("%v: want a TypeError of /nested/number", err)
 	}
+	const want = "the member /nested/number has a value of the wrong type or out of range"
+	if err == nil || err.Error() != want {
+		t.Errorf("%v: want %s", err, want)
+	}
 	for _, data := range []string{`{"secret":1,"secret":2}`, `{"secret":1}`, `{"name":secret}`, `{"nested":{"secret":[}`, `"secret"`} {
 		if err := strictjson.UnmarshalClosed([]byte(data), new(target)); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v: want an error that quotes nothing", data, err)
+		}
+	}
+}
+
+// short is a string that is decoded by a method of its own.
+type short string
+
+func (s *short) UnmarshalJSONFrom(from *strictjson.Decoder) error {
+	if err := strictjson.Decode(from, (*string)(s)); err != nil {
+		return err
+	}
+	if len(*s) > 3 {
+		return errors.New("too long")
+	}
+	return nil
+}
+
+// What a type reads by itself is read as strictly as the rest.
+func TestDecode(t *testing.T) {
+	for data, want := range map[string]short{
+		`{"name":"abc"}`:      "abc",
+		`{"name":"abcd"}`:     "", // an error
+		`{"name":1}`:          "",
+		`{"name":"\ud800"}`:   "",
+		"{\"name\":\"\xff\"}": "",
+	} {
+		var target struct {
+			Name short `json:"name"`
+		}
+		err := strictjson.Unmarshal([]byte(data), &target)
+		if (err == nil) != (want != "") || err == nil && target.Name != want {
+			t.Errorf("%s: %q, %v, want %q", data, target.Name, err, want)
 		}
 	}
 }

@@ -19,6 +19,8 @@ func TestDecode(t *testing.T) {
 		{"zero bytes", "\x00\x00", "\x00\x00", nil},
 		{"UTF-16, little endian", "\xff\xfe{\x00}\x00", "", ErrUTF16},
 		{"UTF-16, big endian", "\xfe\xff\x00{\x00}", "", ErrUTF16},
+		{"UTF-16, nothing but its mark", "\xff\xfe", "", ErrUTF16},
+		{"UTF-16, one character", "{\x00", "", ErrUTF16},
 		{"UTF-16 without a mark, little endian", "{\x00}\x00", "", ErrUTF16},
 		{"UTF-16 without a mark, big endian", "\x00{\x00}", "", ErrUTF16},
 	} {
