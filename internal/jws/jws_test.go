@@ -309,7 +309,7 @@ func TestParseHeader(t *testing.T) {
 		otherwise = "an alg that Kubernetes does not sign with"
 		odd       = " has a value of the wrong type or out of range"
 		foreign   = "a member that does not belong there"
-		noJSON    = "no strict JSON (RFC 8259 grammar, UTF-8, no name twice in an object)"
+		noJSON    = "not strict JSON (RFC 8259 grammar, UTF-8, no name twice in an object)"
 	)
 	for _, tt := range []struct {
 		header, algorithm, kid string
@@ -339,8 +339,8 @@ func TestParseHeader(t *testing.T) {
 		{`{"alg":null}`, "", "", "the member /alg" + odd},
 		{`{"alg":["RS256"]}`, "", "", "the member /alg" + odd},
 
-		{`{"alg":"RS256","typ":""}`, "", "", "another typ"},
-		{`{"alg":"RS256","typ":"jwt"}`, "", "", "another typ"},
+		{`{"alg":"RS256","typ":""}`, "", "", "a typ other than JWT"},
+		{`{"alg":"RS256","typ":"jwt"}`, "", "", "a typ other than JWT"},
 		{`{"alg":"RS256","typ":null}`, "", "", "the member /typ" + odd},
 
 		{kid(1), "RS256", "k", ""},

@@ -152,11 +152,11 @@ func TestEnvelope(t *testing.T) {
 		with(nil):                   "",
 		with(members{"kty": "RSA"}): "",
 		`{"kty":"RSA"}`:             `a single JWK: put it into {"keys":[…]}`,
-		`{"kty":"RSA","keys":[]}`:   "no JWKS: it has no keys",
-		`{"keys":[]}`:               "no JWKS: it has no keys",
-		`{"keys":null}`:             "no JWKS: it has no keys",
-		`{"keys":{}}`:               "no JWKS: the member /keys has a value of the wrong type or out of range",
-		`{`:                         "no JWKS: no strict JSON (RFC 8259 grammar, UTF-8, no name twice in an object)",
+		`{"kty":"RSA","keys":[]}`:   "not a JWKS: it has no keys",
+		`{"keys":[]}`:               "not a JWKS: it has no keys",
+		`{"keys":null}`:             "not a JWKS: it has no keys",
+		`{"keys":{}}`:               "not a JWKS: the member /keys has a value of the wrong type or out of range",
+		`{`:                         "not a JWKS: not strict JSON (RFC 8259 grammar, UTF-8, no name twice in an object)",
 	} {
 		for name, parse := range map[string]func([]byte) (*Set, error){"Parse": Parse, "ParseFile": ParseFile, "ParseFetched": ParseFetched} {
 			if set, err := parse([]byte(data)); errorText(err) != want || (set == nil) != (want != "") {

@@ -110,7 +110,7 @@ func TestNew(t *testing.T) {
 		{"two keys", []*Key{b, a}, []string{"a", "b"}, ""},
 		{"the same key twice", []*Key{a, same}, []string{"a"}, ""},
 		{"one key under two IDs", []*Key{other, b}, []string{"a", "b"}, ""},
-		{"two keys under one ID", []*Key{b, a, other}, nil, `key 3: another key has the ID "a" too`},
+		{"two keys under one ID", []*Key{b, a, other}, nil, `key 3: another key also has the ID "a"`},
 		{"none", nil, nil, "no key"},
 	} {
 		set, err := New(tt.keys...)

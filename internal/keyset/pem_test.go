@@ -72,7 +72,7 @@ func TestPEM(t *testing.T) {
 		{"the same key twice", good + good, 1, ""},
 		{"of PKCS #1", block("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(rsaKey(2048, 1))), 1, ""},
 		{"a certificate", block("CERTIFICATE", cert), 1, ""},
-		{"text around it", "# sa.pub\n" + good + "the end", 1, ""},
+		{"text around it", "# sa.pub\n" + good + "the end\n", 1, ""},
 		{"a byte order mark", "\xef\xbb\xbf" + good, 1, ""},
 		{"parameters in front", block("EC PARAMETERS", []byte{6, 8}) + good, 1, ""},
 		{"of 1 MiB", filled(MaxSize), 1, ""},
@@ -120,7 +120,7 @@ func TestPEM(t *testing.T) {
 func TestParseKnowsJSON(t *testing.T) {
 	for name, parse := range map[string]func([]byte) (*Set, error){"Parse": Parse, "ParseFile": ParseFile} {
 		for data, want := range map[string]string{
-			" \n{}": "no JWKS: it has no keys",
+			" \n{}": "not a JWKS: it has no keys",
 			"[]":    "no key: want PEM blocks",
 		} {
 			if _, err := parse([]byte(data)); !strings.HasPrefix(errorText(err), want) {

@@ -47,7 +47,7 @@ func TestHarmless(t *testing.T) {
 	network := &net.OpError{Op: "dial", Err: errors.New("connection refused")}
 	unknown := x509.UnknownAuthorityError{}
 	certificate := &tls.CertificateVerificationError{Err: errors.New("expired")}
-	const broken = "no answer in HTTP over TLS, from the server or a proxy on the way"
+	const broken = "no answer in HTTP over TLS, from the server or from a proxy on the way"
 	const quotes = "Config.Transport failed, with an error that quotes the request or the answer"
 	for _, tt := range []struct {
 		name      string
@@ -97,7 +97,7 @@ func TestViaProxy(t *testing.T) {
 		return func(*http.Request) (*url.URL, error) { return proxy, err }
 	}
 	proxy := mustParse(t, "https://proxy.example").url
-	const names = " (through the proxy that %s names: NO_PROXY has to list a.example if it is to be asked directly)"
+	const names = " (through the proxy that %s names: to ask a.example directly, list it in NO_PROXY)"
 	for _, tt := range []struct {
 		name     string
 		client   *Client

@@ -17,7 +17,7 @@ func errorText(err error) string {
 func TestParseOrigin(t *testing.T) {
 	const (
 		want  = "want scheme and host, as in https://data-store.prod.svc"
-		alone = "want scheme, host and port alone: no path, query, fragment or user information"
+		alone = "want only scheme, host and port: no path, query, fragment or user information"
 	)
 	for text, want := range map[string]string{ // the error, or the origin
 		"https://data-store.prod.svc":      "https://data-store.prod.svc:443",
@@ -54,8 +54,8 @@ func TestParseOrigin(t *testing.T) {
 // whatever spelling.
 func TestCheckRequest(t *testing.T) {
 	home := mustParse(t, "https://data-store.example").Origin()
-	const goesTo = "the token is for https://data-store.example:443, and the request goes to "
-	const asks = "the token is for https://data-store.example:443, and the request asks there for the host "
+	const goesTo = "the token is for https://data-store.example:443, but the request goes to "
+	const asks = "the token is for https://data-store.example:443, but the request names the host "
 	for _, tt := range []struct{ url, host, want string }{
 		{"https://data-store.example/path?query", "", ""},
 		{"https://data-store.example/path?query", "data-store.example", ""},

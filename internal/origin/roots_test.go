@@ -89,7 +89,7 @@ func TestOddRoots(t *testing.T) {
 
 // A token is what a header can hold.
 func TestParseBearer(t *testing.T) {
-	const none, odd = "no token in it", "not a token alone in it, in one line of ASCII"
+	const none, odd = "no token in it", "more in it than one token: want one line of ASCII without spaces"
 	for text, want := range map[string]string{ // the error, or the token
 		"abc":             "abc",
 		" \tabc\r\n":      "abc",
@@ -102,7 +102,7 @@ func TestParseBearer(t *testing.T) {
 		"a\x7fb":          odd,
 		"a\u00e4b":        odd,
 		"Bearer abc":      odd,
-		"a\x00b\x00":      "in UTF-16, as > of Windows PowerShell writes files: write it in ASCII or UTF-8 (Out-File -Encoding ascii)",
+		"a\x00b\x00":      "in UTF-16, as Windows PowerShell writes files with >: write it in ASCII or UTF-8 (Out-File -Encoding ascii)",
 	} {
 		got, err := ParseBearer([]byte(text))
 		if err != nil && got != "" {
