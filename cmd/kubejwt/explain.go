@@ -128,7 +128,8 @@ func (want expectations) refusal(in input, err *kubejwt.InvalidTokenError, came 
 	algorithm, size := came.header.get("alg"), signatureSize(in.token)
 	if isJWT(in.token) && !isSignatureSize(algorithm, size) &&
 		(err.Rule == signatureRule || err.Reason == kubejwt.ReasonMalformed && err.Rule == 1) {
-		first.got = fmt.Sprintf("a signature of %d bytes, and those of %s have another size", size, quotedOrNone(algorithm))
+		first.got = fmt.Sprintf("a signature of %d bytes, and those of %s have another size",
+			size, quotedOrNone(algorithm))
 		first.toDo = "the end of the token is missing or was altered: copy the whole token, or pipe it: " + pipeCommand
 	}
 	faults := []fault{first}
@@ -321,8 +322,8 @@ func (want expectations) notes(in input) []string {
 	}
 	for _, audience := range want.flags.audiences {
 		if audience == want.flags.issuer {
-			notes = append(notes, "The audience is the cluster's issuer: whoever steals such a token from the service can use it "+
-				"against the API server. Give the service a name of its own.")
+			notes = append(notes, "The audience is the cluster's issuer: whoever steals such a token from the service "+
+				"can use it against the API server. Give the service a name of its own.")
 		}
 	}
 	return notes

@@ -95,7 +95,8 @@ func toUTF8(data []byte) (text, encoding string) {
 		units[i] = order.Uint16(data[2*i:])
 	}
 	text = strings.TrimPrefix(string(utf16.Decode(units)), "\ufeff")
-	return text, "it was in UTF-16, as PowerShell writes files, and was decoded (Out-File -Encoding ascii writes it plainly)"
+	return text, "it was in UTF-16, as PowerShell writes files, and was decoded " +
+		"(Out-File -Encoding ascii writes it plainly)"
 }
 
 // foundToken is a token in a text.
@@ -272,7 +273,8 @@ func describe(data []byte, text string) (is, toDo string) {
 	case strings.HasPrefix(text, "{"):
 		return describeJSON(text) + size, whole
 	case strings.Contains(text, "PRIVATE KEY-----"):
-		return "a private key" + size, "never give it away: kubejwt only needs public keys, with -key-file, and here a token"
+		return "a private key" + size, "never give it away: kubejwt only needs public keys, with -key-file, " +
+			"and here a token"
 	case strings.Contains(text, "-----BEGIN"):
 		return "PEM" + size, "give public keys with -key-file, and here a token: " + pipeCommand
 	case strings.HasPrefix(text, "sha256~"):
