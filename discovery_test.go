@@ -99,12 +99,20 @@ func TestWhenTheDocumentIsRead(t *testing.T) {
 	t.Setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
 	t.Setenv("KUBERNETES_SERVICE_PORT", "443")
 	cluster := kubejwttest.NewCluster(t)
+	const ownPath = "/own"
+	learns := func(config kubejwt.Config) (*kubejwt.Verifier, error) {
+		keys := config.Keys.(kubejwt.RemoteKeys)
+		keys.JWKSURL = "https://10.96.0.1" + ownPath
+		config.Keys, config.Issuer = keys, ""
+		return kubejwt.InCluster(config)
+	}
 	for _, tt := range []struct {
 		name  string
 		build func(kubejwt.Config) (*kubejwt.Verifier, error)
 		often bool // the document is read as often as the keys are
 	}{
 		{"in a pod", kubejwt.InCluster, false},
+		{"in a pod, for the issuer alone", learns, false},
 		{"outside a pod", kubejwt.New, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -113,6 +121,10 @@ func TestWhenTheDocumentIsRead(t *testing.T) {
 				available, transport := true, asIssuer(cluster)
 				config := cluster.Config("data-store")
 				config.Keys = kubejwt.RemoteKeys{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+					if r.URL.Path == ownPath {
+						r = r.Clone(r.Context())
+						r.URL.Path = keysPath
+					}
 					asked[r.URL.Path]++
 					if !available {
 						return nil, errors.New("connection refused")

@@ -452,13 +452,17 @@ func TestSnapshotLeftovers(t *testing.T) {
 		s.keepsSnapshot(folder)
 		for name, age := range map[string]time.Duration{
 			".kubejwt-snapshot-1": time.Hour + time.Second,
-			".kubejwt-snapshot-2": time.Minute,
+			".kubejwt-snapshot-2": time.Hour - s.latency, // an hour when the snapshot is written
 			"kubejwt-snapshot-3":  48 * time.Hour,
 		} {
 			path, at := filepath.Join(folder, name), time.Now().Add(-age)
 			if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chtimes(path, at, at)); err != nil {
 				t.Fatal(err)
 			}
+		}
+		dir, at := filepath.Join(folder, ".kubejwt-snapshot-4"), time.Now().Add(-48*time.Hour)
+		if err := errors.Join(os.Mkdir(dir, 0o700), os.Chtimes(dir, at, at)); err != nil { // none of ours
+			t.Fatal(err)
 		}
 		s.mustKnow("old")
 		s.settle()
@@ -467,7 +471,7 @@ func TestSnapshotLeftovers(t *testing.T) {
 		for _, entry := range entries {
 			names = append(names, entry.Name())
 		}
-		if want := []string{".kubejwt-snapshot-2", "keys.snapshot", "kubejwt-snapshot-3"}; err != nil || !slices.Equal(names, want) {
+		if want := []string{".kubejwt-snapshot-2", ".kubejwt-snapshot-4", "keys.snapshot", "kubejwt-snapshot-3"}; err != nil || !slices.Equal(names, want) {
 			t.Errorf("%q, %v: want %q", names, err, want)
 		}
 	})
