@@ -159,18 +159,19 @@ func FuzzHalf(f *testing.F) {
 	}
 }
 
-// The slow tests are many, and the one that noticed the mutant before is tried
-// ahead of them.
+// The test that noticed the mutant before comes first, and then all others, in
+// rounds that grow.
 func TestOrder(t *testing.T) {
 	reaches := map[int]bool{1: true}
 	u := &suite{
 		tests: []test{
-			{"Quick", firstRun / 2, reaches},
-			{"Elsewhere", firstRun / 2, nil},
-			{"AsQuick", firstRun / 2, reaches},
-			{"Slow", firstRun, reaches},
-			{"Killer", firstRun, reaches},
-			{"Slowest", firstRun, reaches},
+			{"Quick", 0, firstRound / 2, reaches},
+			{"Elsewhere", 0, firstRound / 2, nil},
+			{"AsQuick", 0, firstRound / 2, reaches},
+			{"Slow", 0, firstRound, reaches},
+			{"AsSlow", 0, firstRound, reaches},
+			{"Killer", 0, firstRound, reaches},
+			{"Slowest", 0, 10 * firstRound, reaches},
 		},
 		killer: "Killer",
 	}
@@ -181,8 +182,11 @@ func TestOrder(t *testing.T) {
 		}
 		got = append(got, "")
 	}
-	if diff := cmp.Diff([]string{"Quick", "AsQuick", "", "Killer", "", "Slow", "Slowest", ""}, got); diff != "" {
+	if diff := cmp.Diff([]string{"Killer", "", "Quick", "AsQuick", "", "Slow", "AsSlow", "", "Slowest", ""}, got); diff != "" {
 		t.Errorf("order (-want +got):\n%s", diff)
+	}
+	if rounds := u.order(mutant{id: 2}); len(rounds) != 0 {
+		t.Errorf("what reaches no mutant is run: %v", rounds)
 	}
 }
 

@@ -76,14 +76,15 @@ func newSubject(pkg string, files *regexp.Regexp, work string) (*subject, error)
 // A suite is the tests of one package, built with a subject.
 type suite struct {
 	binary, folder string
-	tests          []test // quickest first
+	tests          []test // those that use the least first
 	killer         string // the test that killed the last mutant
 }
 
 type test struct {
 	name    string
 	took    time.Duration
-	reaches map[int]bool // mutants
+	cpu     time.Duration // that it used: it tells tests apart where other work slows all of them
+	reaches map[int]bool  // mutants
 }
 
 // newSuite builds the tests of a package and runs each once, with no mutant
@@ -110,14 +111,15 @@ func (s *subject) newSuite(pkg string) (*suite, error) {
 			return nil, err
 		}
 		began := time.Now()
-		if out, err := u.run("^"+name+"$", 10*time.Minute, "MUTANT_TRACE="+trace); err != nil {
+		out, cpu, err := u.run("^"+name+"$", 10*time.Minute, "MUTANT_TRACE="+trace)
+		if err != nil {
 			return nil, fmt.Errorf("%s %s fails with no mutant awake: %w\n%s", pkg, name, err, out)
 		}
 		reached, err := os.ReadFile(trace)
 		if err != nil {
 			return nil, err
 		}
-		t := test{name: name, took: time.Since(began), reaches: make(map[int]bool)}
+		t := test{name: name, took: time.Since(began), cpu: cpu, reaches: make(map[int]bool)}
 		for _, field := range strings.Fields(string(reached)) {
 			id, err := strconv.Atoi(field)
 			if err != nil {
@@ -127,27 +129,31 @@ func (s *subject) newSuite(pkg string) (*suite, error) {
 		}
 		u.tests = append(u.tests, t)
 	}
-	slices.SortFunc(u.tests, func(a, b test) int { return cmp.Compare(a.took, b.took) })
+	slices.SortFunc(u.tests, func(a, b test) int { return cmp.Compare(a.cpu, b.cpu) })
 	return u, nil
 }
 
-// run runs the tests that match.
-func (u *suite) run(pattern string, timeout time.Duration, env string) ([]byte, error) {
+// run runs the tests that match, and returns what they write and the time that
+// they use of a processor.
+func (u *suite) run(pattern string, timeout time.Duration, env string) (out []byte, cpu time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout+10*time.Second)
 	defer cancel()
 	command := exec.CommandContext(ctx, u.binary,
 		"-test.short", "-test.failfast", "-test.run", pattern, "-test.timeout", timeout.String())
 	command.Dir = u.folder
 	command.Env = append(os.Environ(), env)
-	var out bytes.Buffer
-	command.Stdout, command.Stderr = &out, &out
-	err := command.Run()
-	return out.Bytes(), err
+	var text bytes.Buffer
+	command.Stdout, command.Stderr = &text, &text
+	err = command.Run()
+	if state := command.ProcessState; state != nil {
+		cpu = state.UserTime() + state.SystemTime()
+	}
+	return text.Bytes(), cpu, err
 }
 
 const (
-	firstRun = time.Second     // for how long the quickest tests are tried alone
-	leeway   = 5 * time.Second // for tests that take longer with a mutant
+	firstRound = 300 * time.Millisecond // of a processor, for the tests that are tried first
+	leeway     = 5 * time.Second        // for tests that take longer with a mutant
 )
 
 // A fate is what tests do to a mutant.
@@ -162,16 +168,13 @@ const (
 // fateOf runs the tests that reach a mutant with the mutant awake.
 func (u *suite) fateOf(m mutant) (fate, error) {
 	for _, tests := range u.order(m) {
-		if len(tests) == 0 {
-			continue
-		}
 		var names []string
 		timeout := leeway
 		for _, t := range tests {
 			names = append(names, t.name)
 			timeout += 5 * t.took
 		}
-		out, err := u.run("^("+strings.Join(names, "|")+")$", timeout, fmt.Sprintf("MUTANT=%d", m.id))
+		out, _, err := u.run("^("+strings.Join(names, "|")+")$", timeout, fmt.Sprintf("MUTANT=%d", m.id))
 		_, exited := errors.AsType[*exec.ExitError](err)
 		switch {
 		case err == nil:
@@ -188,27 +191,31 @@ func (u *suite) fateOf(m mutant) (fate, error) {
 	return survived, nil
 }
 
-// order is what to run one after the other, until something fails: the quickest
-// tests that reach the mutant, the one that killed the mutant before, which
-// stands close to this one, and the rest.
-func (u *suite) order(m mutant) [3][]test {
-	var order [3][]test
-	var took time.Duration
+// order is what to run one after the other, until something fails: the test that
+// killed the mutant before, which stands close to this one, and then rounds of
+// tests, each three times as long as all before it. Within a round the tests run
+// in the order of their files, so that one long round would begin with long tests.
+func (u *suite) order(m mutant) [][]test {
+	var killer, round []test
+	var rounds [][]test
+	var used time.Duration
+	end := firstRound
 	for _, t := range u.tests {
-		if !t.reaches[m.id] {
+		switch {
+		case !t.reaches[m.id]:
+			continue
+		case t.name == u.killer:
+			killer = []test{t}
 			continue
 		}
-		took += t.took
-		switch {
-		case took <= firstRun:
-			order[0] = append(order[0], t)
-		case t.name == u.killer:
-			order[1] = append(order[1], t)
-		default:
-			order[2] = append(order[2], t)
+		if used += t.cpu; used > end && len(round) > 0 {
+			rounds, round = append(rounds, round), nil
+			end = 4 * max(end, used-t.cpu)
 		}
+		round = append(round, t)
 	}
-	return order
+	rounds = append(rounds, round)
+	return slices.DeleteFunc(append([][]test{killer}, rounds...), func(r []test) bool { return len(r) == 0 })
 }
 
 var failure = regexp.MustCompile(`(?m)^(?:--- FAIL: |\t\t)((?:Test|Example|Fuzz)\w*) \(`)
