@@ -31,7 +31,7 @@ type Verifier struct {
 type member struct {
 	*cluster
 	allowed   allowedAccounts
-	onVerdict func(context.Context, Claims, error) // nil: nobody is told
+	onVerdict func(context.Context, Claims, error) // nil: nothing is called
 }
 
 // cluster is what a Verifier and its copies share: the issuer, its keys, and
@@ -80,22 +80,25 @@ func (v *Verifier) verify(ctx context.Context, token string) (*member, Claims, e
 		return first, Claims{}, ErrNoToken
 	}
 	key := v.cacheKey(token)
-	m, cached := v.fromCache(key)
 	var keys lookup
+	cachedBy, cached := v.fromCache(key)
 	if cached != nil {
-		keys.keyring = m.keys
-		if claims, known, err := m.judgeCached(ctx, &keys, cached); known {
-			return m, claims, err
+		keys.keyring = cachedBy.keys
+		if claims, known, err := cachedBy.judgeCached(ctx, &keys, cached); known {
+			return cachedBy, claims, err
 		}
 	}
 	parsed, err := v.parse(token)
 	if err != nil {
 		return first, Claims{}, err
 	}
-	if m, err = v.memberFor(parsed); err != nil {
+	m, err := v.memberFor(parsed)
+	if err != nil {
 		return first, Claims{}, err
 	}
-	keys.keyring = m.keys
+	if m != cachedBy {
+		keys = lookup{keyring: m.keys} // never judge by the keys of another member
+	}
 	claims, err := m.judge(ctx, &keys, parsed, key)
 	return m, claims, err
 }
