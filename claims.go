@@ -113,8 +113,8 @@ type registered struct {
 	WarnAfter numericDate `json:"-"`
 }
 
-// kubernetesClaim is privateClaims' kubernetes in k8s.io/kubernetes
-// pkg/serviceaccount/claims.go. Later versions may add members.
+// kubernetesClaim follows the type kubernetes in pkg/serviceaccount/claims.go of
+// k8s.io/kubernetes. Later versions may add members.
 type kubernetesClaim struct {
 	Namespace      string       `json:"namespace"`
 	ServiceAccount *objectClaim `json:"serviceaccount"`

@@ -51,7 +51,7 @@ type jwksCache struct {
 	snapshot *snapshotFile // nil: none
 	logger   *slog.Logger
 
-	onIssuerChange func(issuer string) // told when the discovery document names another issuer
+	onIssuerChange func(issuer string) // called when the discovery document names another issuer
 
 	// state is what is known. It is nil until the first use. A stored state does
 	// not change, so readers need no lock.
@@ -73,7 +73,7 @@ type cacheState struct {
 	keys       *keyset.Set // nil: none yet
 	roots      string      // a digest of the roots that their origin was verified with
 	fetchedAt  keypolicy.Instant
-	life       time.Duration // how long keys serve before a caller waits for new ones
+	life       time.Duration // how long they are used before a caller waits for new ones
 	refreshAge time.Duration // from which they are refreshed in the background
 
 	issuer      string // as last read in a discovery document; "" if none was

@@ -95,8 +95,8 @@ func retrySeconds(err error) int {
 	return max(1, int(math.Ceil(float64(unavailable.retry)/float64(time.Second))))
 }
 
-// publicText is the text for the caller. It stands in a quoted string of a
-// header, so it must not contain quotation marks.
+// publicText is the text for the caller. A header has it in a quoted string, so it
+// must not contain quotation marks.
 func (r Reason) publicText() string {
 	switch r {
 	case ReasonTooLarge:

@@ -151,8 +151,8 @@ func (f *snapshotFile) encode(state *cacheState) ([]byte, error) {
 const (
 	tempPrefix = ".kubejwt-snapshot-"
 
-	// leftoverAge is how old a temporary file must be to be removed. Somebody who is
-	// still writing it has a disk that hangs.
+	// leftoverAge is how old a temporary file must be to be removed. By then, a
+	// process that is still writing it has a disk that hangs.
 	leftoverAge = time.Hour
 )
 

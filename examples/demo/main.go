@@ -71,7 +71,8 @@ func demo(out io.Writer) (wrong int, err error) {
 			wrong++
 		}
 	}
-	fmt.Fprintf(out, "\nThe API server was asked for its keys %d times, and never for a TokenReview.\n", w.cluster.Fetches())
+	fmt.Fprintf(out, "\nThe API server was asked for its keys %d times, and never for a TokenReview.\n",
+		w.cluster.Fetches())
 	return wrong, nil
 }
 
@@ -159,11 +160,16 @@ func newWorld() (*world, error) {
 	}
 	w := &world{cluster: cluster, token: filepath.Join(folder, "data-store")}
 	w.close = []func(){cluster.Close, func() { os.RemoveAll(folder) }}
-	if err := errors.Join(w.startStore(), os.WriteFile(w.token, []byte(cluster.Mint(caller)), 0o600), w.startAPI()); err != nil {
+	if err := errors.Join(w.startStore(), w.mountToken(), w.startAPI()); err != nil {
 		w.stop()
 		return nil, err
 	}
 	return w, nil
+}
+
+// mountToken writes the caller's token, as kubelet does.
+func (w *world) mountToken() error {
+	return os.WriteFile(w.token, []byte(w.cluster.Mint(caller)), 0o600)
 }
 
 // startStore starts the data store. In a pod it would use InCluster.
@@ -180,7 +186,10 @@ func (w *world) startStore() error {
 }
 
 func (w *world) startAPI() error {
-	client := &http.Client{Transport: &kubejwt.Transport{Source: kubejwt.TokenFile(w.token), Origin: strings.TrimSuffix(w.store, "/")}}
+	client := &http.Client{Transport: &kubejwt.Transport{
+		Source: kubejwt.TokenFile(w.token),
+		Origin: strings.TrimSuffix(w.store, "/"),
+	}}
 	var err error
 	w.api, err = w.serve(services.API(client, w.store))
 	return err

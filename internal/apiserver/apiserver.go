@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// The kinds of objects, as they stand in paths.
+// The kinds of objects, as paths name them.
 const (
 	Pods            = "pods"
 	ServiceAccounts = "serviceaccounts"
@@ -175,8 +175,8 @@ func (s *Server) cut() {
 	}
 }
 
-// Silence makes streams say nothing, except the list that a new one begins
-// with. What happens is told when it ends.
+// Silence makes streams send nothing, except the list that a new one begins with.
+// What happens meanwhile is sent when the silence ends.
 func (s *Server) Silence(silent bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

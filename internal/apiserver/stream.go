@@ -101,7 +101,7 @@ func (st *Stream) poll() ([]byte, error) {
 	return line, nil
 }
 
-// bookmark is told only where there is something newer than the stream's start:
+// bookmark is sent only where there is something newer than the stream's start:
 // a quiet watch is silent.
 func (st *Stream) bookmark() {
 	st.server.mu.Lock()
@@ -121,7 +121,7 @@ func (st *Stream) mark(version int64, annotations map[string]string) []byte {
 	}))
 }
 
-// begin tells what is there. The caller holds mu.
+// begin sends what is there. The caller holds mu.
 func (st *Stream) begin(items []item) {
 	for _, it := range items {
 		st.first = append(st.first, line("ADDED", it.encode(st.query.partial)))
@@ -131,12 +131,12 @@ func (st *Stream) begin(items []item) {
 	}
 }
 
-// fail makes a Status all that is told. The caller holds mu.
+// fail makes a Status all that is sent. The caller holds mu.
 func (st *Stream) fail(status json.RawMessage) {
 	st.first, st.failed = [][]byte{line("ERROR", status)}, true
 }
 
-// take tells of a change. The caller holds mu.
+// take sends a change. The caller holds mu.
 func (st *Stream) take(c change) {
 	if c.version > st.query.after && st.query.matches(c.item) {
 		st.queue = append(st.queue, line(c.kind, c.encode(st.query.partial)))

@@ -91,7 +91,7 @@ func differ(t *testing.T, v vector) (row, bool) {
 		case err != nil && v.accept:
 			verdict = "refuses"
 		case err == nil && its != ours:
-			verdict = "takes it for another"
+			verdict = "finds another identity"
 		}
 		differs = differs || verdict != ""
 		r.verdicts = append(r.verdicts, verdict)
@@ -191,7 +191,7 @@ func render(all []vector, rows [][]row) string {
 		line(k.title, counts)
 	}
 	line(fmt.Sprintf("**accepted of the %d that are refused here**", refused), accepted)
-	line(fmt.Sprintf("refused, or taken for another, of the %d that are accepted here", len(all)-refused), other)
+	line(fmt.Sprintf("refused, or with another identity, of the %d that are accepted here", len(all)-refused), other)
 	for i, k := range kinds {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| vector | what it is |", k.title, k.why)
 		for _, p := range peers {

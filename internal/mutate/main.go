@@ -34,7 +34,7 @@ var survivors string
 
 func main() {
 	files := flag.String("file", "", "mutate only the files whose paths match")
-	again := flag.String("again", "", "try only the mutants that stand in this file, which an earlier run has printed")
+	again := flag.String("again", "", "try only the mutants listed in this file, which an earlier run has printed")
 	and := flag.String("and", "", "let those that survive meet the tests of this package, too")
 	flag.Parse()
 	packages := flag.Args()

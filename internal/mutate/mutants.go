@@ -87,7 +87,7 @@ func functionName(f *ast.FuncDecl) string {
 	return f.Name.Name
 }
 
-// idMark stands in a text for the id of its mutant.
+// idMark is the placeholder for a mutant's id in a text.
 const idMark = "\x00"
 
 // add notes a mutant of a node.

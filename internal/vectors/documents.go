@@ -39,7 +39,7 @@ func (d document) render(files map[string]string) error {
 	line("comment", d.comment)
 	line("source", d.source)
 	name := d.name + ".txt"
-	if _, doubled := files[name]; doubled {
+	if _, exists := files[name]; exists {
 		return fmt.Errorf("%s is there twice", name)
 	}
 	files[name] = b.String() + "\n" + printable(d.text) + "\n"

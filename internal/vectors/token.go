@@ -269,7 +269,7 @@ func (t table) render(k *keys, files map[string]string) error {
 			r.change(token)
 		}
 		name := t.prefix + r.name + ".txt"
-		if _, doubled := files[name]; doubled {
+		if _, exists := files[name]; exists {
 			return fmt.Errorf("%s is there twice", name)
 		}
 		r.sibling = t.siblingOf(r)

@@ -1,5 +1,5 @@
-// Bare is an HTTP server that does nothing but answer 200: what BenchmarkServe
-// holds kubejwt serve against.
+// Bare is an HTTP server that answers 200 and does nothing else. BenchmarkServe
+// compares kubejwt serve with it.
 package main
 
 import (

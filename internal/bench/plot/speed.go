@@ -193,11 +193,12 @@ var bars = []bar{
 
 const speedHead = `# What a verdict costs
 
-One token that a real API server minted for a pod, over and over, in one run on
-two cores: this library, first seen (CacheSize -1) and remembered, the bare
-check of the signature, and four other libraries, each with the keys at hand and
-set up as its documentation says, reading the claims of Kubernetes too. The
-figures are those of the fastest of fifteen turns.
+How long does a verdict take? One token that a real API server minted for a pod
+was verified over and over, in one run on two cores: by this library, first seen
+(CacheSize -1) and remembered, and by four other libraries. Each had the keys at
+hand, was set up as its documentation says, and read the claims of Kubernetes
+too. The bare check of the signature is beside them. The figures are those of the
+fastest of fifteen turns.
 
 ![Microseconds for a verdict](speed.svg)
 
@@ -206,8 +207,8 @@ figures are those of the fastest of fifteen turns.
 `
 
 const speedMiddle = `
-Of the other libraries none checks all that this one does; where they differ is
-in [differential.md](differential.md).
+None of the other libraries checks all that this one does.
+[differential.md](differential.md) lists the differences.
 `
 
 const speedRatios = `
@@ -216,7 +217,7 @@ const speedRatios = `
 `
 
 const speedFoot = `
-All tables and the picture are written, from one run, by
+These commands write all tables and the picture, from one run:
 
     cd internal/bench
     for run in {1..15}; do
@@ -225,8 +226,8 @@ All tables and the picture are written, from one run, by
     done | tee bench.out
     go run ./plot speed bench.out ../../docs/speed.md ../../docs/speed.svg
 
-Allocations and the memory of 100,000 remembered tokens do not differ from run
-to run; tests there hold them to their bounds.
+Allocations and the memory of 100,000 remembered tokens don't differ from run to
+run. Tests in internal/bench check that they stay within their limits.
 `
 
 func writeSpeed(from, page, picture string) error {
