@@ -26,8 +26,8 @@ import (
 	"github.com/kubejwt/kubejwt"
 )
 
-// Options are what [New] can be told beside the Verifier. The zero value is
-// fine.
+// Options are the settings of [New]. With the zero value, the Verifier judges every
+// call, and a stream may outlive its token.
 type Options struct {
 	// Methods says who judges the calls of some methods, in the place of New's
 	// Verifier: the keys are "/package.Service/Method", or "/package.Service/*"
@@ -139,7 +139,7 @@ func (i *Interceptors) judge(method string) *kubejwt.Verifier {
 }
 
 // verify judges the token of a call as VerifyRequest judges that of a request:
-// a call without one is told to OnVerdict, and one with two is refused.
+// OnVerdict is called for a call without one, and a call with two is refused.
 func verify(ctx context.Context, v *kubejwt.Verifier) (kubejwt.Claims, error) {
 	var r http.Request
 	r.Header = http.Header{"Authorization": metadata.ValueFromIncomingContext(ctx, "authorization")}

@@ -39,9 +39,9 @@ func NewCollector(v *kubejwt.Verifier) *Collector {
 	}
 	c := &Collector{verifier: v, now: time.Now}
 	c.keys = desc("keys", "Public keys in use.")
-	c.keysAge = desc("keys_age_seconds", "Time since the keys were fetched or their file was last seen in order.")
+	c.keysAge = desc("keys_age_seconds", "Time since the keys were fetched or their file was last read without an error.")
 	c.keysFetchedAt = desc("keys_fetched_timestamp_seconds",
-		"When the keys were last fetched, or their file last seen in order.")
+		"When the keys were last fetched, or their file was last read without an error.")
 	c.keysStaleAt = desc("keys_stale_timestamp_seconds",
 		"When the keys stop being trusted unless they are refreshed before.")
 	c.fetches = desc("key_fetches_total", "Fetches of keys that have ended.", "result")

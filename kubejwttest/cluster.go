@@ -1,7 +1,7 @@
 // Package kubejwttest is a Kubernetes cluster as far as tokens go, for the
 // tests of services that use kubejwt: it mints tokens, serves its keys over TLS
 // as kube-apiserver does, rotates them, lets pods and service accounts be
-// watched, deletes them, and fails when told to.
+// watched, deletes them, and fails on request.
 //
 //	cluster := kubejwttest.NewCluster(t)
 //	v, err := kubejwt.New(cluster.Config("data-store"))
@@ -9,8 +9,7 @@
 //		Namespace: "shop", ServiceAccount: "api", Audiences: []string{"data-store"},
 //	})
 //
-// [TestHandler] holds an endpoint of yours against the tokens that it has to
-// refuse.
+// [TestHandler] tests one of your endpoints with the tokens that it has to refuse.
 package kubejwttest
 
 import (

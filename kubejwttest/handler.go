@@ -13,10 +13,9 @@ import (
 	"time"
 )
 
-// TestHandler holds an endpoint against the tokens that it must refuse. The
-// endpoint is to accept good, minted by c, in the Authorization header: its
-// answer to that has a status below 400. Each bad token differs from good in
-// one thing, and must be answered with 401.
+// TestHandler tests an endpoint with tokens that it must refuse. The endpoint has to
+// accept good, which c mints, in the Authorization header: with a status below 400.
+// Each bad token differs from good in one thing, and must be answered with 401.
 //
 // It asks for GET /. For another request, and for the service accounts that may
 // not call, see [HandlerTest].
@@ -25,7 +24,7 @@ func TestHandler(t *testing.T, h http.Handler, c *Cluster, good Token) {
 	HandlerTest{Handler: h, Cluster: c, Good: good}.Run(t)
 }
 
-// A HandlerTest is [TestHandler] with a request of one's own, and with a service
+// A HandlerTest is [TestHandler] with a request of your own, and with a service
 // account that may not call. Handler and Cluster are required.
 type HandlerTest struct {
 	Handler http.Handler
@@ -40,7 +39,7 @@ type HandlerTest struct {
 	Path    string // "" means /
 
 	// Header carries the token: "" means Authorization, with Bearer in front.
-	// In another header nothing is in front but Prefix.
+	// In another header, only Prefix is in front of it.
 	Header string
 	Prefix string // such as "Bearer ", with the space
 }
@@ -54,8 +53,7 @@ func (ht HandlerTest) Run(t *testing.T) {
 	token := ht.Cluster.Mint(ht.Good)
 	for _, bad := range ht.Cluster.badTokens(ht.Good, token) {
 		t.Run(bad.name, func(t *testing.T) {
-			// The very token that some bad ones are made of: a cache must not
-			// take them for it.
+			// Some bad tokens are made of this one: a cache must not confuse them.
 			ht.mustAccept(t, token)
 			if code := ht.call(bad.prefix, bad.token); code != http.StatusUnauthorized {
 				t.Errorf("%s: status %d: want 401", bad.why, code)

@@ -45,7 +45,7 @@ func (c *Cluster) TerminatePod(namespace, name string, grace time.Duration) {
 func (c *Cluster) CutWatches() { c.objects.server.Cut() }
 
 // SilenceWatches sets whether watches say nothing, although they stay open. A
-// new one still begins with its list. What happened is told when the silence
+// new one still begins with its list. What happened is sent when the silence
 // ends.
 func (c *Cluster) SilenceWatches(silent bool) { c.objects.server.Silence(silent) }
 
@@ -145,8 +145,8 @@ func (o *objects) exist(claims kubejwt.Claims) bool {
 	return found && pod.UID == claims.Pod.UID && !isOver(pod)
 }
 
-// isOver reports whether the API server takes an object for deleted: a minute
-// after its deletionTimestamp.
+// isOver reports whether the API server treats an object as deleted, which it does a
+// minute after its deletionTimestamp.
 func isOver(o apiserver.Object) bool {
 	return !o.Deletion.IsZero() && o.Deletion.Add(time.Minute).Before(time.Now())
 }

@@ -52,7 +52,7 @@ func (c *Cluster) serveNetwork(w http.ResponseWriter, r *http.Request) {
 
 var errUnavailable = errors.New("kubejwttest: the API server is not available")
 
-// user is whom the API server takes a caller for.
+// user is who the caller is, as far as the API server can tell.
 type user int
 
 const (

@@ -1,6 +1,6 @@
-// Package revocation sees that a pod or a service account was deleted, so that
+// Package revocation notices when a pod or a service account is deleted, so that
 // its tokens are refused although they have not expired. It is optional: it
-// needs a grant of RBAC, and a connection to the API server.
+// needs an RBAC grant and a connection to the API server.
 //
 // A [Watcher] watches the pods and service accounts that the policy admits, and
 // answers from memory. A token is refused within milliseconds of the deletion,
@@ -18,13 +18,13 @@
 //	})
 //
 // It has to be granted list and watch of pods and service accounts in the
-// callers' namespaces. With this grant one can read all that these pods say, not
-// only their names and labels. examples/kubernetes has the Role;
+// callers' namespaces. The service can then read everything in these pods, not
+// only their names and labels. examples/kubernetes has the Role.
 // docs/revocation.md says what is seen, and how soon.
 //
-// Nothing is resumed: each stream begins with a list of its own. Deletions stay
-// known while the API server is away; what happens in the meantime is seen when
-// it is back.
+// Each stream begins with a list of its own: nothing is resumed. While the API
+// server is away, known deletions stay known. What happens in the meantime is seen
+// when it is back.
 package revocation
 
 import (
@@ -61,31 +61,29 @@ const (
 type Options struct {
 	// ServiceAccounts are those whose tokens Check is asked about, as in
 	// kubejwt.Config: "namespace/name", "namespace/*", or "*" for all, which
-	// needs a ClusterRole. Check can't tell about others.
+	// needs a ClusterRole. For others, Check returns ErrUndecided.
 	ServiceAccounts []string
 	// APIServer is the https URL of the cluster's API server. InCluster takes the
 	// pod's if it is empty; New requires it.
 	APIServer string
-	// CAFile holds the roots to trust, in PEM, and those alone: "" means the
-	// system's. InCluster takes the pod's ca.crt. It is read again when it
+	// CAFile holds the only roots to trust, in PEM. "" means the system's roots. InCluster takes the pod's ca.crt. It is read again when it
 	// changes.
 	CAFile string
-	// BearerTokenFile holds the token to ask with, and is read again as it
-	// rotates. InCluster takes the pod's own.
+	// BearerTokenFile holds the token to send, and is read again as it rotates. InCluster takes the pod's own.
 	BearerTokenFile string
 	// Transport replaces the built-in transport; nil means the built-in one. It
 	// excludes CAFile. Redirects are still not followed.
 	Transport http.RoundTripper
-	// MaxStale is how old the evidence that an object is still there may be: 0
-	// means 5 minutes; under 2 minutes is an error. A stream that stands is
-	// confirmed at least every 90 seconds. When the API server was away, a Watcher
+	// MaxStale is how old the evidence that an object is still there may be. 0
+	// means 5 minutes. Less than 2 minutes is an error. An open stream is confirmed
+	// at least every 90 seconds. When the API server was away, a Watcher
 	// notices within 70 seconds that it is back.
 	MaxStale time.Duration
 	// WhenStale says what happens to tokens whose evidence is older, as while the
 	// API server is away. It has no default.
 	WhenStale Stale
 	// Logger gets, at Warn, streams that fail, a missing role, and tokens that
-	// can't be told about; at Info, recoveries. Nil means slog.Default() at the
+	// Check can't decide on; at Info, recoveries. Nil means slog.Default() at the
 	// time of New.
 	Logger *slog.Logger
 }
