@@ -49,7 +49,7 @@ type member struct {
 	isString bool
 }
 
-// path is where a member stands in a JSON object: the names on the way to it,
+// path says where a member is in a JSON object: the names on the way to it,
 // joined by dots. A name that could pass for several is quoted, so that each
 // place has a path of its own.
 type path struct {

@@ -12,15 +12,15 @@ import (
 	"github.com/kubejwt/kubejwt/internal/quote"
 )
 
-// An explanation is all that verify tells, for a reader or for a program.
+// An explanation is all that verify prints, for a reader or for a program.
 type explanation struct {
 	verdict string // accepted, refused, not_allowed or keys_unavailable
 	rules   []rule
 	claims  kubejwt.Claims // of an authenticated caller
 	faults  []fault        // none if the token is accepted; the first is the library's
 	claimed claimed        // what the token says of itself
-	// signatureHeld tells claims that the cluster signed from those that
-	// nobody vouches for.
+	// signatureHeld is true if the cluster signed the claims. Otherwise anybody may
+	// have made them up.
 	signatureHeld bool
 	now           time.Time
 	notes         []string

@@ -6,8 +6,8 @@ import (
 )
 
 // flagOf names the flag of a verb that sets a field of the library's, "" if
-// there is none. The library speaks of its fields, and who runs the command
-// knows flags alone.
+// there is none. The library's errors name its fields. Whoever runs the command
+// knows only the flags.
 func flagOf(verb, field string) string {
 	if verb == "serve" && field == "ServiceAccounts" {
 		return "-policy"
@@ -36,10 +36,10 @@ func flagOf(verb, field string) string {
 }
 
 // inFlags puts the names of a verb's flags in the place of the library's
-// fields, except in quotes and in paths, which are somebody else's words.
+// fields, except in quotes and in paths, which come from somebody else.
 func inFlags(verb, text string) string {
 	text = strings.ReplaceAll(text, "kubejwt: ", "")
-	// Of Config.Keys: RemoteKeys.CAFile: … the second is the flag.
+	// In "Config.Keys: RemoteKeys.CAFile: …" the second name is the flag.
 	text = regexp.MustCompile(`\bConfig\.Keys: (RemoteKeys\.|KeyFile|PublicKeys)`).ReplaceAllString(text, "$1")
 	words := regexp.MustCompile(`"(?:[^"\\]|\\.)*"|[^\s"(),:]+`)
 	return words.ReplaceAllStringFunc(text, func(word string) string {

@@ -22,7 +22,7 @@ The token is the argument, the content of -token-file, or standard input. On the
 command line other users of this machine can see it, and the shell remembers it.
 Neither the token nor its signature is ever printed, and nothing is sent.
 
-Exit status: 0 it is a token, 1 it is none, 2 wrong usage.
+Exit status: 0 it is a token, 1 it is not, 2 wrong usage.
 
     kubectl create token api -n shop --audience data-store | kubejwt inspect
 
@@ -134,7 +134,7 @@ func (i *inspection) describe() string {
 		return "a projected service account token, " + bound
 	case extended:
 		return "a projected token as every pod has it by default, " + bound +
-			": only the API server takes it for a year, and others take it until its warnafter"
+			": the API server accepts it for a year, others only until its warnafter"
 	case secretBased:
 		return "a Secret-based service account token. It never expires and names no audience: " +
 			"mount a projected token instead"

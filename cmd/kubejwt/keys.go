@@ -31,10 +31,9 @@ type trust struct {
 
 func (t *trust) define(flags *flag.FlagSet) {
 	t.verb = flags.Name()
-	flags.StringVar(&t.issuer, "issuer", "",
-		"the `iss` that tokens must have: the API server's --service-account-issuer. "+
-			"Required, unless -in-cluster learns it. Without a flag that says where the keys are, "+
-			"they are where its discovery document says")
+	flags.StringVar(&t.issuer, "issuer", "", "the `iss` that tokens must have: "+
+		"the API server's --service-account-issuer. Required, unless -in-cluster learns it. "+
+		"Unless a flag says where the keys are, its discovery document does")
 	flags.Var(&t.formerIssuers, "former-issuer", "an older `iss` of this same cluster (repeatable)")
 	flags.Var(&t.audiences, "audience",
 		"a `name` of the service: a token must name one of them in aud. Required (repeatable)")
@@ -66,8 +65,8 @@ func (t *trust) check() error {
 		return usagef("-audience is required: the name of the service that tokens are for, " +
 			"as in the caller's projected volume")
 	case t.keyFile != "" && (t.inCluster || t.remoteKeys() != kubejwt.RemoteKeys{}):
-		return usagef("-key-file stands alone: -in-cluster, -jwks-url, -discovery-url, -ca-file and " +
-			"-bearer-token-file are for keys that are fetched")
+		return usagef("-key-file can't be combined with -in-cluster, -jwks-url, -discovery-url, " +
+			"-ca-file or -bearer-token-file, which are for keys that are fetched")
 	}
 	return nil
 }

@@ -13,7 +13,7 @@ import (
 // shown beside a verdict: it alone knows, for instance, which key of a set it
 // could not use. It is safe for concurrent use by multiple goroutines.
 type logLines struct {
-	fetches chan struct{} // gets one for each fetch that has been told of
+	fetches chan struct{} // gets one for each fetch that has been logged
 
 	mu   sync.Mutex
 	kept []logLine
@@ -42,8 +42,8 @@ func (l *logLines) Handle(_ context.Context, record slog.Record) error {
 	return nil
 }
 
-// waitFor waits until so many fetches have been told of: the library writes the
-// log behind the back of whoever waits for the keys.
+// waitFor waits until this many fetches have been logged. The library writes to the
+// log only after it has released those who wait for the keys.
 func (l *logLines) waitFor(fetches uint64) {
 	const most = 5 * time.Second
 	limit := time.After(most)

@@ -78,7 +78,7 @@ func verbs() []verb {
 	return []verb{
 		{"verify", "explain a token: every rule, with what was expected and what came", verifyHelp, runVerify},
 		{"inspect", "show what a token claims, unverified: no key needed, nothing is sent", inspectHelp, runInspect},
-		{"serve", "be the auth endpoint of a proxy, for services in any language", serveHelp, runServe},
+		{"serve", "answer a proxy's auth requests, for services in any language", serveHelp, runServe},
 		{"call", "call a service with a mounted token, once or again and again", callHelp, runCall},
 		{"version", "tell which build this is", versionHelp, runVersion},
 	}
@@ -158,7 +158,7 @@ func (v verb) exit(ctx context.Context, p process, args []string) int {
 	}
 }
 
-// newFlagSet returns one that keeps quiet: errors and help are told by exit.
+// newFlagSet returns a FlagSet that prints nothing: exit prints errors and help.
 func newFlagSet(name string) *flag.FlagSet {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)

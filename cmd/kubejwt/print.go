@@ -155,7 +155,7 @@ func (e *explanation) addWant(page *page, c check, indent int) {
 // addClaimed adds what the token says of itself.
 func (e *explanation) addClaimed(page *page) {
 	if e.faults[0].rule == 1 && e.claimed.header.object == nil && e.claimed.payload.object == nil {
-		return // what it is has been told
+		return // the verdict already says what it is
 	}
 	heading := "UNVERIFIED: what the token claims. Anybody can write this."
 	if e.signatureHeld {

@@ -12,7 +12,7 @@ import (
 
 // registered are the claims of rule 7, except iss. The library's rule ends at
 // the first fault; a reader wants all of them, so the command judges these
-// again. A test holds its first fault against the library's.
+// again. A test compares its first fault with the library's.
 type registered struct {
 	audiences                    []string
 	exp, nbf, iat, warnAfter     time.Time

@@ -61,8 +61,8 @@ func complain(to io.Writer, verb, text string) {
 	fmt.Fprintf(newScreen(to), "kubejwt %s: %s\n", verb, text)
 }
 
-// strayLog is where a log ends that is not the command's own. What stands in it
-// may be a stranger's.
+// strayLog receives the log of a package that does not use the command's own
+// logger. Its text may come from a stranger.
 type strayLog struct{ to io.Writer }
 
 func (l strayLog) Write(line []byte) (int, error) {

@@ -33,7 +33,7 @@ func newAccessLog(which string, out io.Writer) (*accessLog, error) {
 	return a, nil
 }
 
-// facts are what a proxy says about its client's request. Nobody vouches for
+// facts are what a proxy says about its client's request. Nobody has verified
 // them.
 type facts interface {
 	method() string
@@ -41,7 +41,7 @@ type facts interface {
 	requestID() string
 }
 
-// What of a client's request is worth a place in the log.
+// How much of a client's request is logged.
 const (
 	maxLoggedMethod = 16
 	maxLoggedPath   = 256

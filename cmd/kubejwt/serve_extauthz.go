@@ -25,7 +25,7 @@ import (
 type grpcServer struct{ *grpc.Server }
 
 // maxCheckBytes bounds a CheckRequest: the headers of a client's request. Envoy
-// can be told to send the body too, which nobody reads.
+// can be configured to send the body too, which nobody reads.
 const maxCheckBytes = 1 << 20
 
 const (

@@ -60,18 +60,18 @@ type decoder struct {
 	errs []string
 }
 
-// maxFileErrors is how many errors of one file are told.
+// maxFileErrors is how many errors of one file are shown.
 const maxFileErrors = 20
 
 func (d *decoder) err() error {
 	if d.errs == nil {
 		return nil
 	}
-	told := d.errs[:min(len(d.errs), maxFileErrors)]
-	if more := len(d.errs) - len(told); more > 0 {
-		told = append(slices.Clone(told), fmt.Sprintf("%s: and %d more", d.path, more))
+	shown := d.errs[:min(len(d.errs), maxFileErrors)]
+	if more := len(d.errs) - len(shown); more > 0 {
+		shown = append(slices.Clone(shown), fmt.Sprintf("%s: and %d more", d.path, more))
 	}
-	return usagef("%s", strings.Join(told, "\n"))
+	return usagef("%s", strings.Join(shown, "\n"))
 }
 
 func (d *decoder) fail(n *yaml.Node, field, format string, args ...any) {
@@ -153,7 +153,7 @@ func (d *decoder) issuer(n *yaml.Node, field string) issuer {
 	case config.Issuer == "" && !inCluster:
 		d.fail(n, field, "want issuer, or inCluster: true, which learns it")
 	case keyFile != "" && (inCluster || keys != (kubejwt.RemoteKeys{})):
-		d.fail(n, field, "keyFile stands alone: inCluster, jwksURL, discoveryURL, caFile, bearerTokenFile, "+
+		d.fail(n, field, "keyFile can't be combined with inCluster, jwksURL, discoveryURL, caFile, bearerTokenFile, "+
 			"snapshotFile and maxStale are for keys that are fetched")
 	}
 	if watch != nil {
@@ -321,7 +321,7 @@ func (d *decoder) duration(into *time.Duration) func(*yaml.Node, string) {
 	}
 }
 
-// kindOf says what stands in the place of something else.
+// kindOf describes what was found where something else was expected.
 func kindOf(n *yaml.Node) string {
 	switch {
 	case n.Kind == yaml.MappingNode:

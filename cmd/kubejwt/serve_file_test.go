@@ -97,7 +97,7 @@ func TestServeFileErrors(t *testing.T) {
 		{"issuers:\n- issuer: https://a\n  requirePod: True\n" + goodPolicies, `:3: issuers[0].requirePod: want true or false, and got True`, beyondSchema},
 		{"issuers:\n- issuer: https://a\n  leeway: 5\n" + goodPolicies, `:3: issuers[0].leeway: want a duration as 90s or 24h, and got 5`, false},
 		{"issuers:\n- issuer: https://a\n  audience: b\n" + goodPolicies, `:3: issuers[0]: there is no field "audience": want acceptExtended, bearerTokenFile,`, false},
-		{"issuers:\n- issuer: https://a\n  keyFile: b\n  jwksURL: https://c\n" + goodPolicies, ":2: issuers[0]: keyFile stands alone", false},
+		{"issuers:\n- issuer: https://a\n  keyFile: b\n  jwksURL: https://c\n" + goodPolicies, ":2: issuers[0]: keyFile can't be combined", false},
 		{"issuers:\n- issuer: https://a\n- issuer: https://a\n" + goodPolicies, `:3: issuers[1]: the issuer "https://a" is named before`, beyondSchema},
 		{"issuers:\n- issuer: https://a\n  leeway: 1h\n" + goodPolicies, ":2: issuers[0]: leeway", beyondSchema},
 		{"issuers:\n- issuer: http://a\n" + goodPolicies, ":2: issuers[0]: ", beyondSchema},
@@ -239,7 +239,7 @@ func TestServeFileChanges(t *testing.T) {
 	mustAnswer("at first", "/auth/web", 404)
 	fetches := cluster.Fetches()
 	last := s.started
-	look := func() { last = s.lookAgain(context.Background(), last, s.look()) }
+	look := func() { last = s.consider(context.Background(), last, s.look()) }
 
 	look()
 	if strings.Contains(log.String(), "policy file") {
@@ -265,7 +265,7 @@ func TestServeFileChanges(t *testing.T) {
 	}
 	look()
 	mustAnswer("without a file", "/auth/api", 200)
-	if n := strings.Count(log.String(), "the policy file is not in order"); n != 5 {
+	if n := strings.Count(log.String(), "the policy file can't be used"); n != 5 {
 		t.Errorf("%d lines on 5 bad files:\n%s", n, log.String())
 	}
 	writeTo(t, file, policies(web))

@@ -68,7 +68,7 @@ func newJudge(r rules, last *judge, verdicts *kubejwtprom.Verdicts, log serveLog
 		}
 		j.policies[p.name] = v
 	}
-	for name, v := range j.policies { // only now: rules that are not in order leave no trace in the metrics
+	for name, v := range j.policies { // only now: rules that can't be used leave no trace in the metrics
 		j.policies[name] = v.WithOnVerdict(log.refusals(name, verdicts.For(name)))
 	}
 	return j, nil

@@ -16,9 +16,9 @@ type metrics struct {
 	verdicts *kubejwtprom.Verdicts
 	seconds  prometheus.Histogram
 
-	reloads     *prometheus.CounterVec // by result; nil without a policy file
-	inOrder     prometheus.Gauge
-	lastInOrder prometheus.Gauge
+	reloads  *prometheus.CounterVec // by result; nil without a policy file
+	usable   prometheus.Gauge
+	usableAt prometheus.Gauge
 }
 
 func newMetrics() *metrics {
@@ -34,11 +34,11 @@ func newMetrics() *metrics {
 			Name: "kubejwt_config_reloads_total",
 			Help: "Changes of the policy file that were read, by result.",
 		}, []string{"result"}),
-		inOrder: prometheus.NewGauge(prometheus.GaugeOpts{
+		usable: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "kubejwt_config_last_reload_successful",
-			Help: "1 if the policy file is in order, 0 if the last good one is in use instead.",
+			Help: "1 if the policy file can be used, 0 if the last good one is in use instead.",
 		}),
-		lastInOrder: prometheus.NewGauge(prometheus.GaugeOpts{
+		usableAt: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "kubejwt_config_last_reload_success_timestamp_seconds",
 			Help: "When the policy in use was read.",
 		}),
@@ -47,13 +47,13 @@ func newMetrics() *metrics {
 		Name: "kubejwt_build_info", Help: "The build that runs: always 1.", ConstLabels: buildLabels(),
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.verdicts, m.seconds, m.reloads, m.inOrder, m.lastInOrder, build,
+	m.registry.MustRegister(m.verdicts, m.seconds, m.reloads, m.usable, m.usableAt, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, result := range []string{"success", "failure"} {
 		m.reloads.WithLabelValues(result)
 	}
-	m.inOrder.Set(1)
-	m.lastInOrder.SetToCurrentTime()
+	m.usable.Set(1)
+	m.usableAt.SetToCurrentTime()
 	return m
 }
 

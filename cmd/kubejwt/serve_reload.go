@@ -12,7 +12,7 @@ import (
 const (
 	reloadInterval = time.Second
 	// A file that was refused is judged again after this time even if it is the
-	// same, because a file that it names may be in order by then.
+	// same, because a file that it names may be good by then.
 	reloadRetry = 30 * time.Second
 	// The keys of issuers that are new are fetched before requests depend on
 	// them, for this long at most.
@@ -37,7 +37,7 @@ func (s *server) reload(ctx context.Context, hangups <-chan os.Signal) {
 		}
 		looked := s.look()
 		if now || looked.same(seen) {
-			last = s.lookAgain(ctx, last, looked)
+			last = s.consider(ctx, last, looked)
 		}
 		seen = looked
 	}
@@ -65,8 +65,8 @@ func (s *server) look() reading {
 }
 
 // same reports whether the file has stayed as it was. Somebody may be writing
-// one that has not: its first half can be a file in order that lacks what the
-// second half forbids.
+// one that has not: its first half can be a good file that lacks what the second
+// half forbids.
 func (r reading) same(other reading) bool {
 	return bytes.Equal(r.data, other.data) && (r.err == nil) == (other.err == nil)
 }
@@ -78,8 +78,10 @@ func (r reading) problem() string {
 	return r.err.Error()
 }
 
-// lookAgain judges the file as it was at a look, unless it did so at the last.
-func (s *server) lookAgain(ctx context.Context, last, now reading) reading {
+// consider takes the file into use if it is good. If it is the one that was judged
+// last, it does nothing, except that a bad one gets another try after a while. It
+// returns the reading that was judged last.
+func (s *server) consider(ctx context.Context, last, now reading) reading {
 	same := now.err == nil && bytes.Equal(now.data, last.data)
 	if same && (last.err == nil || now.at.Sub(last.at) < reloadRetry) {
 		return last
@@ -89,15 +91,15 @@ func (s *server) lookAgain(ctx context.Context, last, now reading) reading {
 	}
 	if now.err == nil {
 		s.metrics.reloads.WithLabelValues("success").Inc()
-		s.metrics.inOrder.Set(1)
-		s.metrics.lastInOrder.SetToCurrentTime()
+		s.metrics.usable.Set(1)
+		s.metrics.usableAt.SetToCurrentTime()
 		s.logger.Info("kubejwt: the policy file has changed and is in use", "file", s.flags.configFile)
 		return now
 	}
-	s.metrics.inOrder.Set(0)
+	s.metrics.usable.Set(0)
 	if now.problem() != last.problem() {
 		s.metrics.reloads.WithLabelValues("failure").Inc()
-		s.logger.Error("kubejwt: the policy file is not in order, the last good one stays in use",
+		s.logger.Error("kubejwt: the policy file can't be used, the last good one stays in use",
 			"error", now.problem())
 	}
 	return now

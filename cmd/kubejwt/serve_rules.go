@@ -83,7 +83,7 @@ func (p *policies) Set(value string) error {
 }
 
 // rules are those of the policy file if there is one, and else of the flags. The
-// file's content is returned beside them, so that a later one is told from it.
+// file's content is returned as well, to compare a later one with.
 func (f *serveFlags) rules(flags *flag.FlagSet) (r rules, data []byte, err error) {
 	if f.configFile == "" {
 		r, err = f.flagRules()

@@ -311,21 +311,21 @@ func TestServeUsage(t *testing.T) {
 	keys := recordings + "/sa.pub"
 	base := []string{"serve", "-issuer", recordedIssuer, "-audience", "data-store", "-key-file", keys, "-listen", "256.0.0.1:0"}
 	for says, args := range map[string][]string{
-		"-policy is required":    base,
-		"NAME=ns/sa":             append(base, "-policy", "data-store"),
-		"a-z, 0-9":               append(base, "-policy", "Data/Store=a/b"),
-		"of this name":           append(base, "-policy", "a=a/b", "-policy", "a=b/c"),
-		`"shop"`:                 append(base, "-policy", "a=shop"),
-		"text or json":           append(base, "-policy", "a=a/b", "-log-format", "xml"),
-		"-log-level":             append(base, "-policy", "a=a/b", "-log-level", "chatty"),
-		"no arguments":           append(base, "-policy", "a=a/b", "stray"),
-		"fits into a header":     append(base, "-policy", "a=a/b", "-audience", "a\nb"),
-		"for keys that are":      append(base, "-policy", "a=a/b", "-max-stale", "1h"),
-		"-audience is required":  {"serve", "-issuer", "i"},
-		"-key-file stands alone": append(base, "-policy", "a=a/b", "-in-cluster"),
-		"-listen \"nonsense\"":   append(base, "-policy", "a=a/b", "-listen", "nonsense"),
-		"-admin-listen \"80\"":   append(base, "-policy", "a=a/b", "-debug-listen", "80"),
-		"-listen \"off\"":        append(base, "-policy", "a=a/b", "-listen", "off"),
+		"-policy is required":         base,
+		"NAME=ns/sa":                  append(base, "-policy", "data-store"),
+		"a-z, 0-9":                    append(base, "-policy", "Data/Store=a/b"),
+		"of this name":                append(base, "-policy", "a=a/b", "-policy", "a=b/c"),
+		`"shop"`:                      append(base, "-policy", "a=shop"),
+		"text or json":                append(base, "-policy", "a=a/b", "-log-format", "xml"),
+		"-log-level":                  append(base, "-policy", "a=a/b", "-log-level", "chatty"),
+		"no arguments":                append(base, "-policy", "a=a/b", "stray"),
+		"fits into a header":          append(base, "-policy", "a=a/b", "-audience", "a\nb"),
+		"for keys that are":           append(base, "-policy", "a=a/b", "-max-stale", "1h"),
+		"-audience is required":       {"serve", "-issuer", "i"},
+		"-key-file can't be combined": append(base, "-policy", "a=a/b", "-in-cluster"),
+		"-listen \"nonsense\"":        append(base, "-policy", "a=a/b", "-listen", "nonsense"),
+		"-admin-listen \"80\"":        append(base, "-policy", "a=a/b", "-debug-listen", "80"),
+		"-listen \"off\"":             append(base, "-policy", "a=a/b", "-listen", "off"),
 	} {
 		kubejwtWith(t, "", args...).mustSay(t, exitUsage, says)
 	}

@@ -33,7 +33,7 @@ const (
 	tlsInterval = time.Second
 )
 
-// config is nil without TLS. The files have to be in order at the start.
+// config is nil without TLS. The files must be good at the start.
 func (f *tlsFiles) config(logger *slog.Logger) (*tls.Config, error) {
 	if f.cert == "" {
 		return nil, nil

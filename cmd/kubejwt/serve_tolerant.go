@@ -37,7 +37,7 @@ func (l tolerantListener) Accept() (net.Conn, error) {
 // tolerantConn replaces each % by _ in what follows /auth/NAME/ in a request
 // line. It changes nothing else, and no lengths: where one request ends and the
 // next begins stays as it is. After a request with a body the connection ends,
-// so that a body is never taken for the next request.
+// so that a body is never mistaken for the next request.
 type tolerantConn struct {
 	net.Conn
 	place   lineState

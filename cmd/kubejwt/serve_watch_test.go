@@ -98,12 +98,12 @@ func TestServeWatchFile(t *testing.T) {
 
 	last := s.started
 	writeTo(t, file, issuers+"# a comment\n"+api)
-	last = s.lookAgain(ctx, last, s.look())
+	last = s.consider(ctx, last, s.look())
 	if second := s.guard.judge.Load(); second == first || second.watches[0] != first.watches[0] {
 		t.Error("nothing that is watched has changed, and the watch has")
 	}
 	writeTo(t, file, issuers+api+web)
-	s.lookAgain(ctx, last, s.look())
+	s.consider(ctx, last, s.look())
 	if third := s.guard.judge.Load(); third.watches[0] == first.watches[0] {
 		t.Error("more is watched, and the watch is the same")
 	}

@@ -198,7 +198,7 @@ func (f *verifyFlags) accounts() []string {
 	return f.serviceAccounts
 }
 
-// exit turns the verdict, which has been told, into that of the command.
+// exit turns the verdict, which has been printed, into the exit status.
 func (e *explanation) exit() error {
 	switch e.verdict {
 	case "accepted":

@@ -280,7 +280,7 @@ func TestVerifyUsage(t *testing.T) {
 	}{
 		{exitUsage, "-issuer is required", []string{"verify", "-audience", "a"}},
 		{exitUsage, "-audience is required", []string{"verify", "-issuer", "i"}},
-		{exitUsage, "-key-file stands alone", append(base, "-key-file", "k", "-in-cluster")},
+		{exitUsage, "-key-file can't be combined", append(base, "-key-file", "k", "-in-cluster")},
 		{exitUsage, "-jwks-url", append(base, "-jwks-url", "https://127.0.0.1", "-discovery-url", "https://127.0.0.1")},
 		{exitUsage, "-in-cluster", append(base, "-in-cluster")},
 		{exitUsage, "RFC 3339", recorded("-at", "noon")},
