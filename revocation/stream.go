@@ -9,15 +9,18 @@ import (
 )
 
 const (
-	// maxValueSize is what may be held at once: a name, or a value without
-	// members. An annotation of 256 KiB takes 1.5 MiB where all of it is escaped.
-	maxValueSize = 2 << 20
 	// maxObjectSize is what one object may take to pass by. etcd keeps 1.5 MiB of
-	// each, which JSON makes larger.
-	maxObjectSize = 8 << 20
-	maxDepth      = 100
-	maxUID        = 128     // as the rules for tokens have it
-	maxContinue   = 4 << 10 // of a list's continue token
+	// each. As JSON that may be seven times as much, where all of it is escaped.
+	maxObjectSize = 32 << 20
+	// maxHeld is what may be held of it at once.
+	maxHeld = 64 << 10
+	// maxString is what is held of each string.
+	maxString = 8 << 10
+	// maxDepth is how deep the decoders of an API server go. The fields that
+	// managedFields name can be nested that deep.
+	maxDepth    = 10_000
+	maxUID      = 128     // as the rules for tokens have it
+	maxContinue = 4 << 10 // of a list's continue token
 )
 
 // An event is what a stream says, as far as it matters here.
@@ -62,27 +65,29 @@ func (o *object) key() (uid string, deletion int64, err error) {
 		return "", 0, errors.New("an object without a UID, or with one of over 128 bytes")
 	}
 	if at := o.Metadata.DeletionTimestamp; at != nil {
-		deletion = at.Unix()
+		deletion = max(1, at.Unix()) // 0 is none
 	}
 	return uid, deletion, nil
 }
 
-// A decoder reads JSON of any length, and holds one value at a time. Whoever may
-// make pods can make large ones, and must not blind the watch with them.
+// A decoder reads JSON of any length, and holds little of it. Whoever may make
+// pods can make large ones, and must not blind the watch with them.
 type decoder struct {
 	*json.Decoder
-	from  io.Reader
-	read  int64
-	start int64 // of the object at hand
+	from    io.Reader
+	strings shortener
+	read    int64 // by the json.Decoder
+	start   int64 // of the object at hand
+	room    int64 // what the object at hand may still take
 }
 
 var (
-	errTooLarge = fmt.Errorf("a value of more than %d bytes, or an object of more than %d", maxValueSize, maxObjectSize)
+	errTooLarge = fmt.Errorf("an object of more than %d bytes, or more than %d without a string", maxObjectSize, maxHeld)
 	errForeign  = errors.New("not what an API server writes")
 )
 
 func newDecoder(from io.Reader) *decoder {
-	d := &decoder{from: from}
+	d := &decoder{from: from, room: maxObjectSize}
 	d.Decoder = json.NewDecoder(d)
 	d.UseNumber()
 	return d
@@ -91,18 +96,70 @@ func newDecoder(from io.Reader) *decoder {
 // Read is for the json.Decoder, which asks for more as long as its value has not
 // ended.
 func (d *decoder) Read(p []byte) (int, error) {
-	room := min(maxValueSize-(d.read-d.InputOffset()), maxObjectSize-(d.read-d.start))
-	if room <= 0 {
-		return 0, errTooLarge
+	for {
+		most := min(int64(len(p)), maxHeld-(d.read-d.InputOffset()), d.room)
+		if most <= 0 {
+			return 0, errTooLarge
+		}
+		n, err := d.from.Read(p[:most])
+		kept := d.strings.shorten(p[:n])
+		d.room -= int64(n)
+		d.read += int64(kept)
+		if kept > 0 || n == 0 || err != nil {
+			return kept, err
+		}
 	}
-	n, err := d.from.Read(p[:min(int64(len(p)), room)])
-	d.read += int64(n)
-	return n, err
+}
+
+// next begins an object.
+func (d *decoder) next() { d.start, d.room = d.InputOffset(), maxObjectSize }
+
+// A shortener leaves of each string in JSON the first maxString bytes. No name or
+// value that matters here is as long.
+type shortener struct {
+	inside bool // a string
+	length int  // of the string
+	escape int  // how many bytes of an escape sequence are to come
+	cut    bool // the rest of the string is left out
+}
+
+// shorten moves what is left of text to its beginning, and returns how much it is.
+func (s *shortener) shorten(text []byte) (kept int) {
+	for _, b := range text {
+		if s.leaves(b) {
+			text[kept] = b
+			kept++
+		}
+	}
+	return kept
+}
+
+func (s *shortener) leaves(b byte) bool {
+	switch {
+	case !s.inside:
+		*s = shortener{inside: b == '"'}
+		return true
+	case s.escape > 0:
+		s.escape--
+		if b == 'u' {
+			s.escape = 4
+		}
+	case b == '"':
+		s.inside = false
+		return true
+	default: // never within an escape sequence
+		s.cut = s.length >= maxString
+		if b == '\\' {
+			s.escape = 1
+		}
+	}
+	s.length++
+	return !s.cut
 }
 
 // event reads the next event. Errors hold nothing of what came.
 func (d *decoder) event() (e event, err error) {
-	d.start = d.InputOffset()
+	d.next()
 	err = d.members(func(name string) error {
 		switch name {
 		case "type":
@@ -253,7 +310,7 @@ func (d *decoder) items(put func(*object) error) error {
 		return errors.New("items that are no array")
 	}
 	for d.More() {
-		d.start = d.InputOffset()
+		d.next()
 		var item object
 		if err := d.object(&item); err != nil {
 			return err

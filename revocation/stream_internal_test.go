@@ -27,11 +27,12 @@ func (e *endless) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// Whatever a hostile server sends, a value of more than 2 MiB and an object of
-// more than 8 MiB end the stream, and what is held stays small.
+// Whatever a hostile server sends, an object of more than 32 MiB ends the stream,
+// and what is held stays small.
 func TestDecoderIsBounded(t *testing.T) {
 	for name, from := range map[string]*endless{
 		"an endless string":  {`{"type":"ADDED","object":{"metadata":{"uid":"`, "a", 0},
+		"an endless name":    {`{"type":"ADDED","object":{"metadata":{"`, `\u003c`, 0},
 		"endless members":    {`{"type":"ADDED","object":{"metadata":{`, `"` + strings.Repeat("a", 300) + `":1,`, 0},
 		"endless labels":     {`{"type":"ADDED","object":{"metadata":{"labels":{`, `"` + strings.Repeat("a", 300) + `":"b",`, 0},
 		"endless nesting":    {`{"type":`, `[`, 0},
@@ -44,14 +45,15 @@ func TestDecoderIsBounded(t *testing.T) {
 		} else if name != "endless nesting" && !errors.Is(err, errTooLarge) {
 			t.Errorf("%s: %v: want %v", name, err, errTooLarge)
 		}
-		most := int64(maxValueSize + 100) // and what comes before the value
-		if strings.HasPrefix(name, "endless members") || strings.HasPrefix(name, "endless labels") {
+		most := int64(maxHeld + 100) // and what comes before the value
+		switch name {
+		case "an endless string", "an endless name", "endless members", "endless labels":
 			most = maxObjectSize
 		}
 		if from.read > most {
 			t.Errorf("%s: %d bytes are read", name, from.read)
 		}
-		if held := decoder.read - decoder.InputOffset(); held > maxValueSize {
+		if held := decoder.read - decoder.InputOffset(); held > maxHeld {
 			t.Errorf("%s: %d bytes are held", name, held)
 		}
 	}
@@ -59,7 +61,10 @@ func TestDecoderIsBounded(t *testing.T) {
 	for name, members := range map[string]string{
 		"an annotation of 256 KiB, escaped": `"annotations":{"a":"` + strings.Repeat(`\u003c`, 256<<10) + `"}`,
 		"6 MiB of labels":                   `"labels":{` + strings.Repeat(`"`+strings.Repeat("a", 317)+`":"a",`, 19_000) + `"a":"a"}`,
-		"deep fields":                       `"managedFields":[` + strings.Repeat(`{"f:a":`, 50) + `{}` + strings.Repeat(`}`, 50) + `]`,
+		"an owner of 9 MiB, escaped":        `"ownerReferences":[{"name":"` + strings.Repeat(`\u003c`, 3<<19) + `"}]`,
+		"a field of 9 MiB, escaped":         `"managedFields":[{"f:` + strings.Repeat(`\"\\`, 9<<18) + `":{}}]`,
+		"10 MiB of owners":                  `"ownerReferences":[` + strings.Repeat(`{"name":"`+strings.Repeat("a", 600)+`"},`, 17_000) + `{}]`,
+		"deep fields":                       `"managedFields":[` + strings.Repeat(`{"f:a":`, 9990) + `{}` + strings.Repeat(`}`, 9990) + `]`,
 	} {
 		const before, after = `{"type":"ADDED","object":{"metadata":{"uid":"a",`, `,"deletionTimestamp":"2030-01-01T00:00:07Z"}}}`
 		e, err := newDecoder(strings.NewReader(before + members + after)).event()
@@ -83,6 +88,35 @@ func TestDecoderIsBounded(t *testing.T) {
 	}
 }
 
+// However a string is cut into reads, it is as it was, or its beginning.
+func TestShortener(t *testing.T) {
+	const most = maxString
+	for _, tt := range []struct{ name, text, want string }{
+		{"nothing", ``, ``},
+		{"short ones", `{"a":"b\"c","":[1,"\\"]}`, `{"a":"b\"c","":[1,"\\"]}`},
+		{"as long as may be", `"` + strings.Repeat("a", most) + `"`, `"` + strings.Repeat("a", most) + `"`},
+		{"longer", `"` + strings.Repeat("a", most+1) + `"1`, `"` + strings.Repeat("a", most) + `"1`},
+		{"a quote where it ends", `"` + strings.Repeat("a", most-1) + `\"b","c"`, `"` + strings.Repeat("a", most-1) + `\"","c"`},
+		{"an escape where it ends", `"` + strings.Repeat("a", most-1) + `\u003cb"1`, `"` + strings.Repeat("a", most-1) + `\u003c"1`},
+		{"an escape after the end", `"` + strings.Repeat("a", most) + `\u003c\"\\"1`, `"` + strings.Repeat("a", most) + `"1`},
+		{"another after it", `"` + strings.Repeat("a", 3*most) + `","` + strings.Repeat("b", most) + `"`,
+			`"` + strings.Repeat("a", most) + `","` + strings.Repeat("b", most) + `"`},
+	} {
+		for _, piece := range []int{1, 2, 5, 1000, 1 << 20} {
+			var s shortener
+			var got strings.Builder
+			for rest := []byte(tt.text); len(rest) > 0; {
+				now := rest[:min(piece, len(rest))]
+				rest = rest[len(now):]
+				got.Write(now[:s.shorten(now)])
+			}
+			if got.String() != tt.want {
+				t.Errorf("%s, in pieces of %d: %.50q, %d bytes: want %d", tt.name, piece, got.String(), got.Len(), len(tt.want))
+			}
+		}
+	}
+}
+
 func TestEvents(t *testing.T) {
 	const meta = `"apiVersion":"meta.k8s.io/v1","kind":"PartialObjectMetadata"`
 	for _, tt := range []struct {
@@ -91,6 +125,7 @@ func TestEvents(t *testing.T) {
 	}{
 		{`{"type":"ADDED","object":{` + meta + `,"metadata":{"name":"a","uid":"u","labels":{"uid":"x"}}}}`, "ADDED u 0 false"},
 		{`{"type":"MODIFIED","object":{` + meta + `,"metadata":{"uid":"u","deletionTimestamp":"2030-01-01T00:00:07Z"}}}`, "MODIFIED u 1893456007 false"},
+		{`{"type":"MODIFIED","object":{` + meta + `,"metadata":{"uid":"u","deletionTimestamp":"1970-01-01T00:00:00Z"}}}`, "MODIFIED u 1 false"},
 		{`{"type":"DELETED","object":{` + meta + `,"metadata":{"uid":"u","deletionTimestamp":null}}}`, "DELETED u 0 false"},
 		{`{"type":"BOOKMARK","object":{` + meta + `,"metadata":{"resourceVersion":"7","creationTimestamp":null,"annotations":{"k8s.io/initial-events-end":"true"}}}}`, "BOOKMARK  0 true"},
 		{`{"type":"BOOKMARK","object":{` + meta + `,"metadata":{"resourceVersion":"7"}}}`, "BOOKMARK  0 false"},
@@ -141,7 +176,8 @@ func TestReadList(t *testing.T) {
 		{`{"metadata":{"resourceVersion":"7"},"items":[`, "the stream broke off"},
 		{`["secret"]`, "not what an API server writes"},
 		{`{"metadata":{"resourceVersion":"7","continue":"` + strings.Repeat("c", maxContinue+1) + `"},"items":[]}`, "too long"},
-		{`{"other":"` + strings.Repeat("a", maxValueSize) + `"}`, "more than"},
+		{`{"other":"` + strings.Repeat("a", maxObjectSize) + `"}`, "more than"},
+		{`{"other":` + strings.Repeat("1", maxHeld) + `}`, "more than"},
 	} {
 		items := 0
 		version, next, err := readList(strings.NewReader(tt.list), func(o *object) error {

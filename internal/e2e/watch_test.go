@@ -25,6 +25,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/apimachinery/pkg/watch"
 
@@ -246,6 +247,17 @@ func TestWatchOfLargePods(t *testing.T) {
 			pod.Labels[fmt.Sprintf("%s/%050d", strings.Repeat("a.", 120)+"example", i)] = strings.Repeat("v", 63)
 		}
 	})
+	// These have no bounds of their own: only etcd's 1.5 MiB are one.
+	patch := func(name, members string) {
+		c.pod(t, account, name, "")
+		pod, err := c.CoreV1().Pods("api").Patch(t.Context(), name, types.MergePatchType,
+			[]byte(`{"metadata":{`+members+`}}`), metav1.PatchOptions{})
+		noError(t, err)
+		t.Logf("%s: %d KiB of metadata", name, len(must(json.Marshal(pod.ObjectMeta)))>>10)
+	}
+	patch("owned", `"ownerReferences":[{"apiVersion":"a","kind":"a","uid":"a","name":"`+strings.Repeat("<", 1_500_000)+`"}]`)
+	patch("deep", `"managedFields":[{"manager":"a","operation":"Update","apiVersion":"v1","fieldsType":"FieldsV1","fieldsV1":{`+
+		strings.Repeat(`"f:metadata":{`, 900)+strings.Repeat(`}`, 900)+`}}]`)
 	c.deletePod(t, "small")
 	w.within(t, time.Minute, token, revokedWord)
 	// A list begins with them.
@@ -255,7 +267,7 @@ func TestWatchOfLargePods(t *testing.T) {
 			t.Errorf("%+v: want no failures", stats)
 		}
 	}
-	for _, name := range []string{"escaped", "labelled"} {
+	for _, name := range []string{"escaped", "labelled", "owned", "deep"} {
 		c.deletePod(t, name)
 	}
 }
