@@ -15,10 +15,13 @@ const (
 	// maxSilence is Q: a stream that says nothing for that long is replaced.
 	maxSilence = 90 * time.Second
 
+	// maxApart is how far clocks may be apart so that gone is final: as far as
+	// Config.Leeway goes.
+	maxApart = 5 * time.Minute
 	// keepGone is how long a deleted UID is remembered. It was minted for at most
-	// clockSlack after we saw the deletion, by the API server's clock, and the
-	// view knows that from clockSlack later on.
-	keepGone = 2 * clockSlack
+	// maxApart after we saw the deletion, by the API server's clock, and the view
+	// knows that from clockSlack later on.
+	keepGone = maxApart + clockSlack
 	// pruneEvery bounds how often the deleted UIDs are gone through.
 	pruneEvery = 10 * time.Second
 

@@ -80,13 +80,14 @@ func TestView(t *testing.T) {
 }
 
 // What is dropped from the deleted ones is refused by the formula from then on,
-// whatever its iat, if clocks are no more than clockSlack apart.
+// whatever its iat, if clocks are no more than five minutes apart, as Config.Leeway
+// allows.
 func TestGoneIsFinal(t *testing.T) {
 	v := new(view)
 	*v = v.listed(list("a"), at(0), at(1))
 	v.change("DELETED", "a", 0, at(100))
-	latest := at(100).Add(clockSlack) // the iat of a token of the last moment, by a clock ahead of ours
-	for now := 100; now < 400; now++ {
+	latest := at(100).Add(5 * time.Minute) // the iat of a token of the last moment, by a clock ahead of ours
+	for now := 100; now < 700; now++ {
 		if now%3 == 0 {
 			v.heard(at(now))
 		}
@@ -99,11 +100,11 @@ func TestGoneIsFinal(t *testing.T) {
 	}
 	// A list drops them as well.
 	v.change("DELETED", "b", 0, at(500))
-	if *v = v.listed(list(), at(620), at(621)); len(v.gone) != 1 {
-		t.Error("a list drops a deletion that is 120 s old")
+	if *v = v.listed(list(), at(860), at(861)); len(v.gone) != 1 {
+		t.Error("a list drops a deletion that is 360 s old")
 	}
-	if *v = v.listed(list(), at(621), at(622)); len(v.gone) != 0 {
-		t.Error("a list keeps a deletion that is 121 s old")
+	if *v = v.listed(list(), at(861), at(862)); len(v.gone) != 0 {
+		t.Error("a list keeps a deletion that is 361 s old")
 	}
 }
 
