@@ -44,6 +44,8 @@ type stream struct {
 	lists     uint64
 	events    uint64
 	failures  uint64
+
+	told string // the failure that the log tells of; "": none. Of the stream alone
 }
 
 // follow keeps the view up to date until ctx ends.
@@ -57,15 +59,19 @@ func (s *stream) follow(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		stood := listed && time.Since(start) > steady
 		switch {
 		case !listed:
 			failed++
-		case time.Since(start) > steady:
+		case stood:
 			failed, brief = 0, 0
 		default:
 			failed, brief = 0, brief+1
 		}
 		s.fail(err)
+		if !stood { // all streams end; if something is wrong, the next attempt fails
+			s.tell(err)
+		}
 		tried()
 		wait(ctx, s.delay(max(failed, brief-2), err))
 	}
@@ -120,6 +126,11 @@ var errSilent = fmt.Errorf("nothing was heard for %v", maxSilence)
 // 410, bring a backlog or, where etcd was restored from a backup, be silent for
 // ever.
 func (s *stream) attempt(ctx context.Context, tried func()) (listed bool, err error) {
+	defer func() {
+		if p := recover(); p != nil { // it may come from the user's Transport
+			err = fmt.Errorf("watching panicked with a %T", p)
+		}
+	}()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watchdog := time.AfterFunc(maxSilence, func() { cancel(errSilent) })
@@ -303,35 +314,43 @@ func (s *stream) complete(list map[string]int64, requested time.Time) error {
 		return errTooMany // lists that have nothing in common would add up
 	}
 	s.watcher.mu.Lock()
-	recovered := s.lastError
 	s.view, s.denied, s.lastError = next, nil, nil
 	s.lists++
 	s.watcher.mu.Unlock()
-	if recovered != nil {
+	if s.told != "" {
+		s.told = ""
 		s.watcher.logger.Info("kubejwt: revocation: watching again", "resource", s.String())
 	}
 	return nil
 }
 
-// fail notes why an attempt has ended, and tells once of each cause.
+// fail notes why an attempt has ended.
 func (s *stream) fail(err error) {
 	s.watcher.mu.Lock()
+	defer s.watcher.mu.Unlock()
 	s.failures++
-	known := s.lastError != nil && s.lastError.Error() == err.Error()
 	s.lastError = err
-	denied := denies(err) && s.view.asOf.IsZero()
-	if denied {
+	if denies(err) && s.view.asOf.IsZero() {
 		s.denied = fmt.Errorf("%w: revocation: %s: %w", kubejwt.ErrUndecided, s, err)
 	}
-	s.watcher.mu.Unlock()
-	logger := s.watcher.logger
-	switch {
-	case known:
-	case denied:
-		logger.Warn("kubejwt: revocation: the API server refuses the list and watch, so that no token is accepted: "+
-			"apply this role, and bind it to this service's own service account",
-			"resource", s.String(), "error", err, "role", missingRole(s.namespace, s.watcher.accounts))
-	default:
-		logger.Warn("kubejwt: revocation: a watch ended, and is tried again", "resource", s.String(), "error", err)
+}
+
+// tell logs why an attempt has ended, once for each cause.
+func (s *stream) tell(err error) {
+	if s.told == err.Error() {
+		return
 	}
+	s.told = err.Error()
+	logger := s.watcher.logger.With("resource", s.String(), "error", err)
+	if !denies(err) {
+		logger.Warn("kubejwt: revocation: a watch ended, and is tried again")
+		return
+	}
+	what := "deletions are no longer seen"
+	if s.isDenied() {
+		what = "so that no token is accepted"
+	}
+	logger.Warn("kubejwt: revocation: the API server refuses the list and watch, "+what+": "+
+		"apply this role, and bind it to this service's own service account",
+		"role", missingRole(s.namespace, s.watcher.accounts))
 }

@@ -194,6 +194,9 @@ func badOption(field, format string, args ...any) error {
 // further call is an error. Check can't tell about any token before Run has
 // begun, or after it has ended. All goroutines have ended when it returns.
 func (w *Watcher) Run(ctx context.Context) error {
+	if w.logger == nil {
+		return errors.New("kubejwt/revocation: this Watcher was not made by New or InCluster")
+	}
 	if !w.begin() {
 		return errors.New("kubejwt/revocation: Run was called before")
 	}

@@ -73,7 +73,10 @@ func namesIn(namespace string, all []accounts.Account) (names []string) {
 // namespace, or for all of them where namespace is "".
 func missingRole(namespace string, all []accounts.Account) string {
 	names := namesIn(namespace, all)
-	kind, metadata, only := "Role", "{name: kubejwt-revocation, namespace: "+namespace+"}", ""
+	for i := range names {
+		names[i] = yamlString(names[i])
+	}
+	kind, metadata, only := "Role", "{name: kubejwt-revocation, namespace: "+yamlString(namespace)+"}", ""
 	if namespace == "" {
 		kind, metadata = "ClusterRole", "{name: kubejwt-revocation}"
 	}
@@ -91,4 +94,13 @@ rules:
   resources: [serviceaccounts]` + only + `
   verbs: [list, watch]
 `
+}
+
+// yamlString quotes a name that YAML would take for a number, a truth value or null.
+func yamlString(name string) string {
+	words := []string{"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
+	if slices.Contains(words, name) || name != "" && name[0] <= '9' {
+		return `"` + name + `"`
+	}
+	return name
 }

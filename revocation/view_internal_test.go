@@ -192,3 +192,28 @@ func TestExampleRole(t *testing.T) {
 		t.Errorf("the example does not grant these rules, or grants more:\n%s", rules)
 	}
 }
+
+// The role can be applied as it stands: YAML would take some names for something
+// else than strings.
+func TestRoleOfOddNames(t *testing.T) {
+	for _, tt := range []struct{ account, namespace, name string }{
+		{"shop/api", "shop", "api"},
+		{"nullable/trueish", "nullable", "trueish"},
+		{"123/1e3", `"123"`, `"1e3"`},
+		{"on/null", `"on"`, `"null"`},
+		{"0x1f/y", `"0x1f"`, `"y"`},
+	} {
+		list, err := accounts.Parse([]string{tt.account})
+		if err != nil {
+			t.Fatal(err)
+		}
+		namespace, _, _ := strings.Cut(tt.account, "/")
+		role := missingRole(namespace, list.Entries())
+		if !strings.Contains(role, ", namespace: "+tt.namespace+"}\n") || !strings.Contains(role, "resourceNames: ["+tt.name+"]\n") {
+			t.Errorf("%s: want %s and %s in:\n%s", tt.account, tt.namespace, tt.name, role)
+		}
+	}
+	if role := missingRole("", []accounts.Account{{Namespace: "*", Name: "*"}}); strings.Contains(role, "namespace") {
+		t.Errorf("of all namespaces:\n%s", role)
+	}
+}

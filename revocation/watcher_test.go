@@ -132,6 +132,86 @@ func TestNotRunning(t *testing.T) {
 	}
 }
 
+// A Watcher that New did not make can't run.
+func TestZeroWatcher(t *testing.T) {
+	w := new(revocation.Watcher)
+	if err := w.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "New") {
+		t.Errorf("Run: %v: want to hear of New", err)
+	}
+	if err := w.Check(kubejwt.Claims{}); !errors.Is(err, kubejwt.ErrUndecided) {
+		t.Errorf("Check: %v", err)
+	}
+	if err := w.Ready(t.Context()); !errors.Is(err, kubejwt.ErrUndecided) {
+		t.Errorf("Ready: %v", err)
+	}
+}
+
+// A Transport that panics ends an attempt, and not the process.
+func TestTransportThatPanics(t *testing.T) {
+	var panics atomic.Bool
+	c := kubejwttest.NewCluster(t)
+	inner := c.Transport()
+	transport := roundTrip(func(r *http.Request) (*http.Response, error) {
+		if panics.Load() {
+			panic("secret")
+		}
+		return inner.RoundTrip(r)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		var log logBuffer
+		s := newService(t, c, revocation.Options{Transport: transport, Logger: log.logger()})
+		panics.Store(true)
+		defer s.run()()
+		token := s.Mint(ofPod("a"))
+		time.Sleep(time.Minute)
+		if err := s.watcher.Stats().LastError; err == nil || !strings.Contains(err.Error(), "panicked with a string") {
+			t.Errorf("LastError: %v", err)
+		}
+		if strings.Contains(log.String(), "secret") {
+			t.Errorf("the log has what came with the panic: %s", log.String())
+		}
+		panics.Store(false)
+		time.Sleep(71 * time.Second)
+		s.DeletePod("shop", "a")
+		synctest.Wait()
+		s.expect("deleted when it no longer panics", token, revoked)
+	})
+}
+
+// The log is calm: streams end all the time, and an outage is told of once.
+func TestLogIsCalm(t *testing.T) {
+	var log logBuffer
+	inBubble(t, revocation.Options{Logger: log.logger()}, func(s service) {
+		since := func() (lines int, text string) {
+			log.mu.Lock()
+			defer log.mu.Unlock()
+			defer log.buf.Reset()
+			text = log.buf.String()
+			return strings.Count(text, "\n"), text
+		}
+		s.Mint(ofPod("a"))
+		time.Sleep(3 * time.Hour) // all is silent, and a new stream begins each 90 s
+		for range 180 {
+			time.Sleep(time.Minute)
+			s.Mint(ofPod("b"))
+			s.DeletePod("shop", "b")
+		}
+		if lines, text := since(); lines > 0 {
+			s.Errorf("nothing is wrong, and the log has:\n%s", text)
+		}
+		s.SetAvailable(false)
+		time.Sleep(3 * time.Hour)
+		if lines, text := since(); lines != 2 || strings.Count(text, "level=WARN") != 2 {
+			s.Errorf("in an outage, want a line of each of two streams:\n%s", text)
+		}
+		s.SetAvailable(true)
+		time.Sleep(71 * time.Second)
+		if lines, text := since(); lines != 2 || strings.Count(text, "level=INFO") != 2 {
+			s.Errorf("after it, want a line of each of two streams:\n%s", text)
+		}
+	})
+}
+
 func TestWhatIsNotWatched(t *testing.T) {
 	var log logBuffer
 	inBubble(t, revocation.Options{ServiceAccounts: []string{"shop/api"}, Logger: log.logger()}, func(s service) {
@@ -292,6 +372,10 @@ func TestDenied(t *testing.T) {
 				s.CutWatches()
 				time.Sleep(time.Second)
 				s.expect("refused after the first list", token, accepted)
+				time.Sleep(3 * time.Second)
+				if _, again, _ := strings.Cut(log.String(), "level=INFO"); !strings.Contains(again, "deletions are no longer seen") || !strings.Contains(again, "kind: Role") {
+					t.Errorf("the role is not told when it is withdrawn: %s", again)
+				}
 				if got := strings.Count(log.String(), "kind: Role"); got > 4 {
 					t.Errorf("the role is told %d times", got)
 				}
