@@ -209,3 +209,38 @@ func TestRooms(t *testing.T) {
 		}
 	}
 }
+
+// Comments quote the rules of doc.go word for word.
+func TestRulesAreQuotedExactly(t *testing.T) {
+	comments := func(file string) string {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text []string
+		for line := range strings.Lines(string(data)) {
+			if comment, ok := strings.CutPrefix(strings.TrimSpace(line), "//"); ok {
+				text = append(text, strings.Fields(comment)...)
+			}
+		}
+		return strings.Join(text, " ")
+	}
+	rules := comments("doc.go")
+	for file, atLeast := range map[string]int{"jwks_cache.go": 4, "internal/keypolicy/keypolicy.go": 5} {
+		quotes := 0
+		for _, quote := range regexp.MustCompile(`"([^"]+)"`).FindAllStringSubmatch(comments(file), -1) {
+			for part := range strings.SplitSeq(quote[1], " … ") {
+				if part = strings.TrimSuffix(part, "."); len(strings.Fields(part)) < 5 {
+					continue // a name or a value
+				}
+				quotes++
+				if !strings.Contains(rules, part) {
+					t.Errorf("%s: doc.go does not say %q", file, part)
+				}
+			}
+		}
+		if quotes < atLeast {
+			t.Errorf("%s: %d quotes of doc.go: want %d at least", file, quotes, atLeast)
+		}
+	}
+}
