@@ -63,7 +63,7 @@ type callFlags struct {
 func (f *callFlags) define(flags *flag.FlagSet) {
 	flags.StringVar(&f.tokenFile, "token-file", "", "`file` with the token, as a projected volume mounts it. Required")
 	flags.StringVar(&f.caFile, "ca-file", "", "`file` with the CA of the service (default: the system's roots)")
-	durationVar(flags, &f.interval, "interval", 0, "call again and again, with this `pause`; 0 means once")
+	durationVar(flags, &f.interval, "interval", 0, "call repeatedly, with this `pause` in between; 0 means once")
 	durationVar(flags, &f.timeout, "timeout", 10*time.Second, "`time` for one call")
 }
 
@@ -167,7 +167,7 @@ func newClient(f callFlags, target *url.URL, stderr io.Writer) *client {
 	return c
 }
 
-// trust makes c trust roots: nil are the system's.
+// trust makes c trust roots. Nil means the system's.
 func (c *client) trust(roots *x509.CertPool) {
 	c.http.CloseIdleConnections()
 	base := http.DefaultTransport.(*http.Transport).Clone()
@@ -245,7 +245,7 @@ func (c *client) call(ctx context.Context, p process) (ok bool, err error) {
 	fmt.Fprintln(p.stdout, strings.ReplaceAll(withoutTokens(response.Status), "\n", " "))
 	text := withoutTokens(string(body[:min(len(body), maxBody)]))
 	for line := range strings.Lines(text) {
-		// Indented, so that no line of it passes for the status of another answer.
+		// Indented, so that no line of it looks like the status of another answer.
 		fmt.Fprintln(p.stdout, "  "+strings.TrimRight(line, "\r\n"))
 	}
 	if len(body) > maxBody {

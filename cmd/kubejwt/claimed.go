@@ -17,12 +17,12 @@ import (
 	"github.com/kubejwt/kubejwt/internal/strictjson"
 )
 
-// A claimed is what a token says of itself, with no signature checked: good
-// for a look, and for nothing else.
+// A claimed is what a token says about itself. Its signature is not checked, so it is
+// only shown, and never decides anything.
 type claimed struct{ header, payload part }
 
 // part is a segment of a token, decoded. Only a JSON object is ever shown: the
-// rest may be a signature, a token in another coat, a password.
+// rest may be a signature, an encoded token or a password.
 type part struct {
 	object []byte // the JSON object, nil if it is none
 	is     string // what it is, if it is no JSON object
@@ -41,8 +41,8 @@ func (p part) get(name string) string {
 	return ""
 }
 
-// member is a leaf of a JSON object. Text is its string, or its JSON if it is
-// none.
+// member is a leaf of a JSON object. Text is its value if it is a string, and its JSON
+// otherwise.
 type member struct {
 	path
 	text     string
@@ -75,8 +75,8 @@ func (p path) at(index string) path {
 }
 
 // readClaimed reads as much as can be read of a token that may be anything. It
-// decodes by itself: the header that package jws refuses is the one worth a
-// look.
+// has a decoder of its own, because readers want to see a header that package jws
+// refuses.
 func readClaimed(token string) claimed {
 	if len(token) > jws.MaxSize {
 		return claimed{part{is: "too large to be looked at"}, part{is: "too large to be looked at"}}
@@ -171,7 +171,8 @@ func flatten(to []member, at path, data []byte, depth int) []member {
 	}
 }
 
-// show is m's value, fit for a terminal, and for a time what it means.
+// show returns m's value in a form that is safe on a terminal. For a time it adds the
+// date.
 func (m member) show(now time.Time) string {
 	if m.isString {
 		return quoted(m.text)
@@ -182,7 +183,7 @@ func (m member) show(now time.Time) string {
 	return bare(m.text)
 }
 
-// date is the time that m tells, if it is a member that tells one.
+// date returns the time that m holds, if it is one of the members that hold a time.
 func (m member) date() (time.Time, bool) {
 	switch m.name {
 	case "exp", "iat", "nbf", "kubernetes.io.warnafter":
@@ -193,7 +194,7 @@ func (m member) date() (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// showName is m's path, which is the token's to choose too.
+// showName returns m's path. It comes from the token, so it is cut too.
 func (m member) showName() string {
 	if len(m.shown) > maxQuoted {
 		return m.shown[:maxQuoted] + "..."
@@ -213,7 +214,7 @@ func parseDate(text string) (time.Time, bool) {
 	return time.Unix(seconds, 0).UTC(), true
 }
 
-// showDate tells a time, and how far it is from now.
+// showDate formats a time, and says how far it is from now.
 func showDate(when, now time.Time) string {
 	return when.UTC().Format(time.RFC3339) + ", " + fromNow(when.Unix()-now.Unix())
 }
@@ -228,7 +229,7 @@ func fromNow(seconds int64) string {
 	return "in " + showSeconds(seconds)
 }
 
-// showSeconds tells a time span in the unit that fits.
+// showSeconds formats a time span in the unit that fits.
 func showSeconds(seconds int64) string {
 	const minute, hour, day = 60, 3600, 86400
 	switch {

@@ -27,7 +27,7 @@ type explanation struct {
 	log           []string // what the library logged on the way
 }
 
-// The verdicts of a rule and of a check.
+// The verdicts of a rule and of one check in it.
 const (
 	pass      = "pass"
 	fail      = "fail"
@@ -62,16 +62,16 @@ const (
 	lastRule      = 9
 )
 
-// expectations is what a token was held against.
+// expectations is what a token was compared with.
 type expectations struct {
 	flags  *verifyFlags
 	now    time.Time
 	keyIDs []string
 }
 
-// explain tells how Verify came to its verdict. Of the rules it knows what the
-// verdict implies: all before the one that refused have passed, and none after
-// it was judged.
+// explain says how Verify came to its verdict. It follows from the verdict how the
+// rules went: all rules before the one that refused have passed, and none after it
+// was judged.
 func explain(in input, claims kubejwt.Claims, verdict error, want expectations) *explanation {
 	e := &explanation{verdict: "accepted", claims: claims, claimed: readClaimed(in.token), now: want.now}
 	ended, endVerdict := lastRule+1, pass // the rule at which judging ended
@@ -106,8 +106,8 @@ func explain(in input, claims kubejwt.Claims, verdict error, want expectations) 
 	return e
 }
 
-// refusal is the library's reason and, as its rule 7 ends at the first of many
-// checks, the others that this rule has.
+// refusal returns the library's reason. The library's rule 7 ends at the first check
+// that fails, so the other failed checks of that rule are added.
 func (want expectations) refusal(in input, err *kubejwt.InvalidTokenError, came claimed) []fault {
 	first := fault{
 		reason: string(err.Reason),
@@ -193,8 +193,8 @@ func (want expectations) denial(err *kubejwt.NotAllowedError) fault {
 	}
 }
 
-// outage says at which rule the keys were missed: at the third already if they
-// were to tell the issuer too, and at the first if there are none to start with.
+// outage says at which rule the keys were missing: at the third if the issuer had to be
+// learnt, and at the first if there were no keys to start with.
 func (want expectations) outage(err error) fault {
 	rule := 4
 	switch {
@@ -212,7 +212,7 @@ func (want expectations) outage(err error) fault {
 	}
 }
 
-// inFlags puts the verb's flags in the place of the library's fields.
+// inFlags replaces the library's field names with the verb's flags.
 func (want expectations) inFlags(text string) string { return inFlags("verify", text) }
 
 func ruleName(number int) string {

@@ -35,8 +35,8 @@ func flagOf(verb, field string) string {
 	}[field]
 }
 
-// inFlags puts the names of a verb's flags in the place of the library's
-// fields, except in quotes and in paths, which come from somebody else.
+// inFlags replaces the library's field names with the names of a verb's flags, except
+// in quotes and in paths, which come from somebody else.
 func inFlags(verb, text string) string {
 	text = strings.ReplaceAll(text, "kubejwt: ", "")
 	// In "Config.Keys: RemoteKeys.CAFile: …" the second name is the flag.

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// durationVar defines a flag of a time span, whose errors say how to write one.
+// durationVar defines a flag for a time span. Its errors say how to write one.
 func durationVar(flags *flag.FlagSet, to *time.Duration, name string, value time.Duration, usage string) {
 	*to = value
 	flags.Var((*duration)(to), name, usage)
@@ -41,7 +41,7 @@ func (d *duration) Set(text string) error {
 	return fmt.Errorf("want a time span as 90s, 10m or 24h")
 }
 
-// levelVar defines a flag of a log level.
+// levelVar defines a flag for a log level.
 func levelVar(flags *flag.FlagSet, to *slog.Level, name string, value slog.Level, usage string) {
 	*to = value
 	flags.Var((*level)(to), name, usage)

@@ -16,9 +16,9 @@ import (
 	"github.com/kubejwt/kubejwt/internal/jws"
 )
 
-// An input is what somebody gave for a token. People have it quoted, encoded
-// once more, inside the document that it came in. Where that can mean one token
-// only, it is taken; the library gets it alone, and is as strict as ever.
+// An input is what somebody gave as a token. It may be quoted, encoded once more, or
+// inside the document that it came in. If that can mean only one token, that token is
+// used. The library gets the token alone, and stays strict.
 type input struct {
 	token string // for the library: the token, or all of the input if none could be taken
 	taken string // how the token was taken; "" if it came alone
@@ -26,7 +26,7 @@ type input struct {
 	toDo  string // how to get at the token then
 }
 
-// readInput takes the token out of data, or says what data is.
+// readInput finds the token in data, or says what data is.
 func readInput(data []byte) input {
 	text, encoding := toUTF8(data)
 	text = strings.TrimFunc(text, isBlankRune)
@@ -61,7 +61,7 @@ func readInput(data []byte) input {
 
 const pipeCommand = "kubectl create token NAME -n NAMESPACE --audience AUDIENCE | kubejwt verify ..."
 
-// What a token, and pieces of text with one, look like.
+// What a token looks like, and a text with one in it.
 var (
 	alone   = regexp.MustCompile(`^eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$`)
 	inside  = regexp.MustCompile(`eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+`)
@@ -70,14 +70,14 @@ var (
 	cutOff  = regexp.MustCompile(`(?:^|[^A-Za-z0-9])eyJ[A-Za-z0-9_.-]*?(?:\.\.\.|…)`)
 )
 
-// pathLook is what a path of a file looks like.
+// pathLook is what the path of a file looks like.
 var pathLook = regexp.MustCompile(`^(?:~|\.{0,2}|[A-Za-z]:)[/\\]|^[\w.-]{1,64}\.(?:jwt|txt|json|token)$`)
 
 func isJWT(text string) bool { return alone.MatchString(text) }
 
 func isBlankRune(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' || r == '\u200b' }
 
-// toUTF8 takes off a byte order mark, and decodes the UTF-16 of PowerShell.
+// toUTF8 removes a byte order mark, and decodes the UTF-16 that PowerShell writes.
 func toUTF8(data []byte) (text, encoding string) {
 	var order binary.ByteOrder
 	switch {
@@ -159,12 +159,11 @@ func standsAlone(text string, from, to int) bool {
 	return begins && ends
 }
 
-// maxFold is the width over which a line is no folded one: no token whole is as
-// short.
+// maxFold is the longest line that counts as folded. A whole token is longer.
 const maxFold = 200
 
-// unfold joins the lines of one token. All of them are as long as the second,
-// but the first, before which something may stand, and the last.
+// unfold joins the lines of one token. All of them are as long as the second, except
+// the first, which may have other text in front, and the last.
 func unfold(raw string) (joined string, lines int, ok bool) {
 	parts := strings.FieldsFunc(raw, func(r rune) bool { return strings.ContainsRune("\\\r\n \t>", r) })
 	if isJWT(parts[0]) {
@@ -192,7 +191,7 @@ func decode64(raw string) string {
 	return string(data)
 }
 
-// wrapping says what the token was taken out of.
+// wrapping says what was around the token.
 func (f foundToken) wrapping(text string) string {
 	var layers []string
 	if f.lines > 1 {
@@ -216,7 +215,7 @@ var (
 	assignment = regexp.MustCompile(`(?i)^(?:export |set |declare -x |\$env:|\$)?[A-Za-z_][A-Za-z0-9_]* ?=\s*["']?$`)
 )
 
-// nameWrapping names what stands before and after a token.
+// nameWrapping names what is before and after a token.
 func nameWrapping(text, before, after string) string {
 	rest := strings.Trim(before+after, "\"'`“”‘’,;")
 	switch {
@@ -237,7 +236,7 @@ func nameWrapping(text, before, after string) string {
 	}
 }
 
-// documentName names a JSON document that has a token, and how to get at it.
+// documentName names a JSON document that has a token, and says how to extract it.
 func documentName(text string) string {
 	var document struct{ Kind string }
 	if json.Unmarshal([]byte(text), &document) != nil {
@@ -259,8 +258,8 @@ func documentName(text string) string {
 	}
 }
 
-// describe says what an input is that no token could be taken out of. It quotes
-// nothing of it: it may be a password.
+// describe says what an input without a token is. It quotes nothing of it, because it
+// may be a password.
 func describe(data []byte, text string) (is, toDo string) {
 	const (
 		whole     = "give the whole token: " + pipeCommand

@@ -79,7 +79,7 @@ const (
 	other       = "other"
 )
 
-// An inspection is what inspect tells. All of it is unverified.
+// An inspection is what inspect prints. All of it is unverified.
 type inspection struct {
 	in      input
 	kind    string
@@ -162,9 +162,9 @@ func verifyCommand(payload part, file string) []string {
 	}
 }
 
-// shellWord is value as a word of a shell. A token's author is not to write a
-// command: what has more than the characters of URLs and names is left out, and
-// instead stands there.
+// shellWord returns value as a word for a shell. Whoever made the token must not be able
+// to write a command, so a value with other characters than those of URLs and names is
+// replaced by instead.
 func shellWord(value, instead string) string {
 	safe := regexp.MustCompile(`^[A-Za-z0-9/.][A-Za-z0-9:/._@%+-]*$`)
 	if len(value) > maxQuoted || quote.HoldsToken(value) || !safe.MatchString(value) {

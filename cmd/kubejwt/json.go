@@ -57,8 +57,8 @@ type (
 		Issuer   string              `json:"issuer"`
 		Until    time.Time           `json:"until"`
 	}
-	// tokenJSON is what a token says of itself: a part that is no JSON object
-	// is described, and its member left out.
+	// tokenJSON is what a token says about itself. A part that is not a JSON object
+	// is described, and its member is left out.
 	tokenJSON struct {
 		Header    map[string]any       `json:"header,omitempty"`
 		HeaderIs  string               `json:"header_is,omitempty"`
@@ -68,7 +68,7 @@ type (
 	}
 )
 
-// printJSON tells e to a program.
+// printJSON prints e for a program.
 func (e *explanation) printJSON(p process) error {
 	out := explanationJSON{
 		Verdict: e.verdict, SignatureVerified: e.signatureHeld, At: e.now.UTC(), Notes: e.notes, Log: e.log,
@@ -120,7 +120,7 @@ func (c claimed) json() *tokenJSON {
 	return out
 }
 
-// json is the object as it is, except values that are not fit to be shown.
+// json returns the object unchanged, except for values that must not be shown.
 func (p part) json() map[string]any {
 	if p.object == nil {
 		return nil

@@ -10,8 +10,8 @@ import (
 	"github.com/kubejwt/kubejwt"
 )
 
-// trust is the flags that say whose tokens are good and where the keys are.
-// verify and serve have them in common.
+// trust has the flags that say whose tokens are good and where the keys are. verify
+// and serve share them.
 type trust struct {
 	verb            string // whose flags they are
 	issuer          string
@@ -56,7 +56,7 @@ func (t *trust) define(flags *flag.FlagSet) {
 	flags.BoolVar(&t.requirePod, "require-pod", false, "refuse tokens that are not bound to a pod")
 }
 
-// check finds what the library could not say in terms of flags.
+// check finds the mistakes that the library can't describe in terms of flags.
 func (t *trust) check() error {
 	switch {
 	case t.issuer == "" && !t.inCluster:
@@ -112,11 +112,11 @@ func (t *trust) verifier(config kubejwt.Config) (*kubejwt.Verifier, error) {
 
 const maxKeyFile = 1<<20 + 1 // a byte over what the library takes, so that it says so
 
-// errKeyFile is the error of a -key-file that gives no keys.
+// errKeyFile is the error for a -key-file without usable keys.
 var errKeyFile = errors.New("-key-file")
 
-// readKeys reads a key file. Where that fails there are no keys, as where they
-// can't be fetched.
+// readKeys reads a key file. If that fails, there are no keys, just as when they can't
+// be fetched.
 func readKeys(ctx context.Context, path string) (kubejwt.PublicKeys, error) {
 	data, err := interruptible(ctx, func() ([]byte, error) { return readFile(path, maxKeyFile) })
 	if errors.Is(err, errInterrupted) {

@@ -75,7 +75,7 @@ func (l *logLines) keep(record slog.Record) {
 	l.kept = append(l.kept, line)
 }
 
-// besides returns the lines that tell more than the error.
+// besides returns the lines that say more than the error.
 func (l *logLines) besides(err error) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,5 +1,5 @@
 // Kubejwt explains why a Kubernetes service account token is accepted or
-// refused, and guards services in any language as the auth endpoint of a proxy.
+// refused, and answers the auth requests of a proxy in front of a service.
 //
 //	kubejwt verify    explain a token
 //	kubejwt inspect   show what a token claims, unverified
@@ -7,7 +7,7 @@
 //	kubejwt call      call a service with a mounted token
 //	kubejwt version
 //
-// "kubejwt help verify" tells all about a verb.
+// "kubejwt help verify" explains a verb and lists its flags.
 package main
 
 import (
@@ -50,7 +50,7 @@ func main() {
 	os.Exit(run(ctx, process{os.Stdin, os.Stdout, os.Stderr, os.Environ()}, os.Args[1:]))
 }
 
-// process is what a verb has of the world.
+// process is what a verb gets from its environment.
 type process struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
@@ -67,7 +67,7 @@ func (p process) getenv(name string) string {
 	return value
 }
 
-// verb is one of the things that the command does.
+// verb is one of the things that the command can do.
 type verb struct {
 	name, summary string
 	help          string // what precedes the flags
@@ -79,21 +79,21 @@ func verbs() []verb {
 		{"verify", "explain a token: every rule, with what was expected and what came", verifyHelp, runVerify},
 		{"inspect", "show what a token claims, unverified: no key needed, nothing is sent", inspectHelp, runInspect},
 		{"serve", "answer a proxy's auth requests, for services in any language", serveHelp, runServe},
-		{"call", "call a service with a mounted token, once or again and again", callHelp, runCall},
-		{"version", "tell which build this is", versionHelp, runVersion},
+		{"call", "call a service with a mounted token, once or repeatedly", callHelp, runCall},
+		{"version", "print which build this is", versionHelp, runVersion},
 	}
 }
 
-// The verdicts of a verb that has said all about them already.
+// Errors of a verb that has already printed everything about them.
 var (
 	errRefused = errors.New("refused")
 	errNoKeys  = errors.New("the keys are unavailable")
-	// errInterrupted is what becomes of a verb that was interrupted while it
-	// waited for its input.
+	// errInterrupted is the error of a verb that was interrupted while it waited for
+	// its input.
 	errInterrupted = errors.New("interrupted")
 )
 
-// usageError says how the command was called wrongly.
+// usageError says what is wrong with how the command was called.
 type usageError struct{ text string }
 
 func (e *usageError) Error() string { return e.text }
@@ -129,7 +129,7 @@ func run(ctx context.Context, p process, args []string) int {
 	return exitUsage
 }
 
-// exit runs v, tells what went wrong, and returns the exit status.
+// exit runs v, prints what went wrong, and returns the exit status.
 func (v verb) exit(ctx context.Context, p process, args []string) int {
 	flags := newFlagSet(v.name)
 	err := v.run(ctx, p, flags, args)
@@ -174,7 +174,7 @@ cluster's public keys.
 		fmt.Fprintf(out, "    kubejwt %-8s  %s\n", v.name, v.summary)
 	}
 	fmt.Fprint(out, `
-    kubejwt help VERB tells all about a verb.
+    kubejwt help VERB explains a verb and lists its flags.
 
 For a first look, with a cluster at hand:
 
@@ -218,8 +218,8 @@ func parse(flags *flag.FlagSet, args []string) (rest []string, err error) {
 	}
 }
 
-// refuseTokens refuses a flag whose value is a token: an easy slip where a file
-// is wanted, and whatever can't use it would quote it.
+// refuseTokens refuses a flag whose value is a token. That is easily done where a file is
+// expected, and the error about that file would quote the token.
 func refuseTokens(flags *flag.FlagSet) (err error) {
 	flags.Visit(func(f *flag.Flag) {
 		if quote.HoldsToken(f.Value.String()) {

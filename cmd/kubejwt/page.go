@@ -46,11 +46,11 @@ func (p *page) print(to process) error {
 // skip adds an empty line.
 func (p *page) skip() { p.lines = append(p.lines, nil) }
 
-// addVerbatim adds a line that is to be copied, however wide it is.
+// addVerbatim adds a line that people copy. It is never wrapped.
 func (p *page) addVerbatim(text string) { p.lines = append(p.lines, []span{{plain, text}}) }
 
-// add adds a text after a head of spans. Lines that it is wrapped to start
-// below the text.
+// add adds a text after a head of spans. If it is wrapped, the further lines start below
+// the text.
 func (p *page) add(text span, head ...span) { p.addHanging(widthOf(head), text, head...) }
 
 // addHanging is add, but wrapped lines start at an indent.
@@ -89,7 +89,7 @@ func (p *page) addHanging(indent int, text span, head ...span) {
 	flush()
 }
 
-// isBlank reports whether nothing of a head can be seen.
+// isBlank reports whether nothing in a head is visible.
 func isBlank(head []span) bool {
 	isSeen := func(s span) bool { return s.style >= passMark || strings.TrimSpace(s.text) != "" }
 	return !slices.ContainsFunc(head, isSeen)

@@ -8,12 +8,12 @@ import (
 	"path/filepath"
 )
 
-// maxPipe is far over what any of the files may have.
+// maxPipe is far above the size that any of the files may have.
 const maxPipe = 4 << 20
 
-// keepPipes lets flags name a pipe, such as <(command) in a shell: what can be
-// read once only is copied into a file that is the user's alone, and the flag
-// names that. The library reads files again and again. The caller calls remove
+// keepPipes lets flags name a pipe, such as <(command) in a shell. A pipe can be read
+// only once, and the library reads files again and again. So its content is copied into
+// a file that only the user can read, and the flag names that. The caller calls remove
 // at the end.
 func keepPipes(ctx context.Context, flags *flag.FlagSet, names ...string) (remove func(), err error) {
 	folder := ""

@@ -49,8 +49,8 @@ func isRepeatable(f *flag.Flag) bool {
 	}
 }
 
-// isServiceLink reports whether Kubernetes sets the variable KUBEJWT_<rest> in
-// pods beside a Service whose name is kubejwt, or starts so.
+// isServiceLink reports whether Kubernetes sets the variable KUBEJWT_<rest> in the pods
+// of a namespace that has a Service whose name is, or starts with, kubejwt.
 func isServiceLink(rest string) bool {
 	return regexp.MustCompile(`^(.*_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_.*)?)$`).MatchString(rest)
 }

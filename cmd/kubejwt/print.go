@@ -16,8 +16,8 @@ const (
 	labelWidth = 11 // of the words before what they label
 )
 
-// print tells e to a reader: the verdict with what to do, then the identity
-// or the faults, then how the rules went.
+// print prints e for a reader: the verdict with what to do, then the identity or the
+// faults, then how the rules went.
 func (e *explanation) print(p process) error {
 	page := newPage(p)
 	e.addVerdict(page)
@@ -152,7 +152,7 @@ func (e *explanation) addWant(page *page, c check, indent int) {
 	}
 }
 
-// addClaimed adds what the token says of itself.
+// addClaimed adds what the token says about itself.
 func (e *explanation) addClaimed(page *page) {
 	if e.faults[0].rule == 1 && e.claimed.header.object == nil && e.claimed.payload.object == nil {
 		return // the verdict already says what it is

@@ -56,7 +56,7 @@ func dateOf(seconds *int64) (time.Time, bool) {
 	return time.Unix(*seconds, 0).UTC(), true
 }
 
-// end is when the token ends for these flags, leeway aside.
+// end is when the token stops being accepted with these flags, without leeway.
 func (want expectations) end(r registered) time.Time {
 	if r.hasWarnAfter && !want.flags.acceptExtended && r.warnAfter.Before(r.exp) {
 		return r.warnAfter
@@ -64,7 +64,8 @@ func (want expectations) end(r registered) time.Time {
 	return r.exp
 }
 
-// leeway is the one in effect, by the convention of kubejwt.Config.
+// leeway is the one in effect: 0 and negative values mean what they mean in
+// kubejwt.Config.
 func (want expectations) leeway() time.Duration {
 	if want.flags.leeway == 0 {
 		return time.Minute
@@ -72,7 +73,7 @@ func (want expectations) leeway() time.Duration {
 	return max(want.flags.leeway, 0)
 }
 
-// maxLifetime is the bound in effect in seconds, and whether there is one.
+// maxLifetime is the limit in effect in seconds, and whether there is one.
 func (want expectations) maxLifetime() (seconds int64, bounded bool) {
 	if want.flags.maxLifetime == 0 {
 		return 24 * 3600, true
@@ -87,8 +88,8 @@ type registeredCheck struct {
 	want, got string
 }
 
-// registeredChecks judges each claim of rule 7, in the order of the rule. A
-// check that makes no sense after one that failed is left out.
+// registeredChecks checks each claim of rule 7, in the order of the rule. A check that
+// makes no sense after one that failed is left out.
 func (want expectations) registeredChecks(payload part) []registeredCheck {
 	r, now, leeway := readRegistered(payload), want.now, want.leeway()
 	latest, earliest := now.Add(leeway), now.Add(-leeway)
@@ -161,8 +162,8 @@ func (want expectations) registeredFaults(payload part) []fault {
 	return faults
 }
 
-// adviceOn is what to do about a fault of rule 7 that is not the first, so that
-// the library has no error for it.
+// adviceOn is what to do about a further fault of rule 7. The library has an error for
+// the first one only.
 func adviceOn(reason kubejwt.Reason) string {
 	switch reason {
 	case kubejwt.ReasonWrongAudience:

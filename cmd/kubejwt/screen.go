@@ -8,11 +8,10 @@ import (
 	"unicode/utf8"
 )
 
-// A screen is a stream that the command prints to. It is the one way out: a
-// terminal acts on escape sequences, and a reader is deceived by letters that
-// look like others or run from right to left, so whatever is written leaves as
-// printable ASCII, line breaks and tabs. Only the marks and colours of a
-// styled text are added after that.
+// A screen is a stream that the command prints to. Everything that is printed goes
+// through it. A terminal acts on escape sequences, and letters that look like others or
+// run from right to left deceive a reader. So only printable ASCII, line breaks and tabs
+// are let through. The marks and colours of a styled text are added after that.
 type screen struct{ to io.Writer }
 
 // newScreen returns to, or a screen on it.
@@ -30,8 +29,8 @@ func (s *screen) Write(data []byte) (int, error) {
 	return len(data), nil
 }
 
-// toASCII spells everything but printable ASCII, line breaks and tabs as JSON
-// spells it in strings, so that JSON stays what it was.
+// toASCII escapes everything except printable ASCII, line breaks and tabs, as JSON does
+// in strings. JSON keeps its meaning that way.
 func toASCII(text string) string {
 	var b strings.Builder
 	for _, r := range text {
@@ -48,11 +47,11 @@ func toASCII(text string) string {
 	return b.String()
 }
 
-// maxMessage bounds a message, whatever path or URL is in it.
+// maxMessage is the size of the longest message, whatever path or URL is in it.
 const maxMessage = 2000
 
-// complain prints a message on a line of its own: a line break in it, of a
-// file name for instance, would let it pass for two.
+// complain prints a message on one line. With a line break in it, from a file name for
+// instance, it would look like two messages.
 func complain(to io.Writer, verb, text string) {
 	text = strings.NewReplacer("\r\n", "; ", "\n", "; ", "\t", " ").Replace(withhold(text))
 	if len(text) > maxMessage {
@@ -90,8 +89,8 @@ type span struct {
 	text  string
 }
 
-// palette is the colours of a terminal, or none. They are those that are
-// readable on light and on dark ground: bright black, the usual grey, is not.
+// palette has the colours of a terminal, or none. All of them can be read on a light and
+// on a dark background. Bright black, the usual grey, can't.
 type palette struct{ good, bad, bold, faint, off string }
 
 func newPalette(p process) palette {
@@ -114,7 +113,7 @@ func (s *screen) printStyled(lines [][]span, colours palette) error {
 	return err
 }
 
-// paint is the one place that writes more than ASCII, none of it from outside.
+// paint is the only place that writes more than ASCII. None of that comes from outside.
 func (c palette) paint(s span) string {
 	colour, text := "", strings.ReplaceAll(toASCII(s.text), "\n", " ")
 	switch s.style {
@@ -139,7 +138,7 @@ func (c palette) paint(s span) string {
 	return colour + text + c.off
 }
 
-// width is that of a span on the screen.
+// width is the width of a span on the screen.
 func (s span) width() int {
 	if s.style >= passMark {
 		return 1

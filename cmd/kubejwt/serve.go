@@ -53,7 +53,7 @@ request_headers_to_remove of Envoy's route takes it out.
 
 -config takes issuers and policies from a YAML file instead of flags. The file
 is read again when it changes, and at once on SIGHUP. A bad one is logged and
-shown in /metrics, and the last good one stays in use. -check judges the flags
+shown in /metrics, and the last good one stays in use. -check validates the flags
 or the file, and ends. docs/serve-config.md explains the file, and
 docs/serve-config.schema.json is its JSON Schema.
 
@@ -72,8 +72,8 @@ it, or refuse them with 503.
 The -admin-listen address is for kubelet and Prometheus. /healthz answers 200
 while the process runs. /readyz answers 200 while there are keys and the process
 is not stopping. /metrics and /debug/vars show what it does. SIGTERM and SIGINT
-make /readyz fail. After -shutdown-delay the process finishes the requests at
-hand and ends. A second signal ends it at once.
+make /readyz fail. After -shutdown-delay the process finishes the requests
+under way and ends. A second signal ends it at once.
 
 An address is host:port, or unix:/path of a socket. Put a socket into a folder
 that only serve and the proxy can write to.
@@ -124,7 +124,7 @@ func (f *serveFlags) define(flags *flag.FlagSet) {
 	f.defineRules(flags)
 	f.listeners.define(flags)
 	flags.StringVar(&f.configFile, "config", "", "YAML `file` with issuers and policies, instead of the flags for them")
-	flags.BoolVar(&f.onlyCheck, "check", false, "judge the flags and the -config file, report, and end")
+	flags.BoolVar(&f.onlyCheck, "check", false, "validate the flags and the -config file, report, and end")
 	flags.StringVar(&f.tokenHeader, "token-header", "Authorization",
 		"`header` with the token. In any header but Authorization it may come without Bearer")
 	flags.StringVar(&f.accessLog, "access-log", "none",
@@ -133,7 +133,7 @@ func (f *serveFlags) define(flags *flag.FlagSet) {
 		"how long to go on answering after SIGTERM while /readyz fails, a `time`")
 	flags.StringVar(&f.logFormat, "log-format", "text", "`format` of the log: text or json")
 	levelVar(flags, &f.logLevel, "log-level", slog.LevelInfo,
-		"`level` of the log: debug (tells why each token is refused), info, warn or error")
+		"`level` of the log: debug (says why each token is refused), info, warn or error")
 }
 
 // defineRules defines the flags that a policy file replaces.
@@ -184,9 +184,9 @@ func runServe(ctx context.Context, p process, flags *flag.FlagSet, args []string
 	return s.run(ctx)
 }
 
-// gcPercent is how much garbage may pile up, in percent of what is in use. With
-// Go's 100, collecting takes a tenth of the CPU of an auth request. GOGC in the
-// environment wins.
+// gcPercent is how much garbage may collect, in percent of the memory in use. With Go's
+// default of 100, garbage collection takes a tenth of the CPU of an auth request. GOGC
+// in the environment overrides it.
 const gcPercent = 400
 
 // server is serve, ready to run.
@@ -199,8 +199,7 @@ type server struct {
 	started reading      // the policy file that it started with
 }
 
-// newServer judges the flags and the files that they name. It opens nothing that
-// others see.
+// newServer checks the flags and the files that they name. It opens no listener.
 func (f *serveFlags) newServer(p process, flags *flag.FlagSet) (*server, error) {
 	logger, err := f.logger(p)
 	if err != nil {
@@ -270,7 +269,7 @@ func (s *server) run(ctx context.Context) error {
 	return s.serve(ctx, endpoints)
 }
 
-// serve answers at endpoints that are open.
+// serve answers at endpoints that are open already.
 func (s *server) serve(ctx context.Context, endpoints []endpoint) error {
 	s.announce(endpoints)
 	background, cancel := context.WithCancel(ctx)
@@ -278,7 +277,7 @@ func (s *server) serve(ctx context.Context, endpoints []endpoint) error {
 	hangups, stop := onHangup()
 	defer stop()
 	s.guard.judge.Load().run(background)
-	// So that trouble with the keys is logged now, and not at the first request.
+	// Problems with the keys are logged now, and not at the first request.
 	go s.guard.judge.Load().ready(background)
 	if s.flags.configFile != "" {
 		go s.reload(background, hangups)
@@ -296,8 +295,8 @@ func (s *server) serve(ctx context.Context, endpoints []endpoint) error {
 	return s.shutDown(ctx, endpoints, failed)
 }
 
-// shutDown lets whoever asks /readyz know, waits until nobody sends more
-// requests, and ends after those at hand.
+// shutDown makes /readyz fail, waits until no more requests are sent, and returns when
+// those under way are answered.
 func (s *server) shutDown(ctx context.Context, endpoints []endpoint, failed <-chan error) error {
 	s.stops.Store(true)
 	s.logger.Info("kubejwt: stopping", "after", s.flags.shutdownDelay)

@@ -13,7 +13,7 @@ import (
 	"github.com/kubejwt/kubejwt/internal/quote"
 )
 
-// accessLog writes a line for each verdict that is asked for.
+// accessLog writes a line for each verdict that -access-log selects.
 type accessLog struct {
 	accepted, refused bool // which ones to write
 	logger            *slog.Logger
@@ -74,8 +74,8 @@ func (a *accessLog) write(v verdict, about facts) {
 	)
 }
 
-// loggable is s in printable ASCII, without quotation marks around it, cut to
-// this many bytes, and withheld if it may be a token.
+// loggable returns s in printable ASCII, without quotation marks around it, cut to this
+// many bytes, and withheld if it may be a token.
 func loggable(most int, s string) string {
 	if quote.HoldsToken(s) {
 		return "(withheld: it looks like a token)"
@@ -85,8 +85,8 @@ func loggable(most int, s string) string {
 	return quoted[:min(len(quoted), most)]
 }
 
-// httpFacts are what proxies say in headers: Traefik and Caddy in X-Forwarded-*,
-// nginx by custom in X-Original-*, Envoy in the request itself.
+// httpFacts are what proxies say over HTTP: Traefik and Caddy in X-Forwarded-* headers,
+// nginx usually in X-Original-*, Envoy in the request itself.
 type httpFacts struct{ r *http.Request }
 
 func (f httpFacts) method() string {

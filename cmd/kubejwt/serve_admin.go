@@ -37,7 +37,7 @@ func (s *server) debugVars(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(vars)
 }
 
-// shownStats has the text in the place of an error, of which JSON knows nothing.
+// shownStats has the text of an error in its place, because JSON has no errors.
 type shownStats struct {
 	kubejwt.Stats
 	LastError string

@@ -57,7 +57,7 @@ func newGRPCServer(g *guard, secure *tls.Config) grpcServer {
 
 func (s grpcServer) Serve(l net.Listener) error { return s.Server.Serve(l) }
 
-// Shutdown ends after the calls at hand, or when ctx ends.
+// Shutdown returns when the calls under way are answered, or when ctx ends.
 func (s grpcServer) Shutdown(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, s.Server.Stop)
 	defer stop()
@@ -125,7 +125,7 @@ func header(name, value string) *corev3.HeaderValueOption {
 	}
 }
 
-// denied is the answer that a client gets through Envoy, and the status of the
+// denied returns the answer that a client gets through Envoy, with the status of the
 // check.
 func denied(answer *answer, s *status.Status) *authv3.CheckResponse {
 	response := &authv3.DeniedHttpResponse{
@@ -165,8 +165,8 @@ func (f grpcFacts) method() string    { return f.r.GetMethod() }
 func (f grpcFacts) path() string      { return f.r.GetPath() }
 func (f grpcFacts) requestID() string { return strings.Join(f.header("x-request-id"), ",") }
 
-// header are the values of a header. Envoy sends headers in one of two forms:
-// in the map, those of one name are one value with commas.
+// header returns the values of a header. Envoy sends headers in one of two forms. In the
+// map, all values of one name are one value with commas.
 func (f grpcFacts) header(name string) (values []string) {
 	if value, ok := f.r.GetHeaders()[strings.ToLower(name)]; ok {
 		values = append(values, value)

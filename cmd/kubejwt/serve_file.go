@@ -36,7 +36,7 @@ func parseRules(path string, data []byte) (rules, error) {
 	}
 	switch err := documents.Decode(&another); {
 	case err == nil:
-		// Nobody would read it.
+		// It would be ignored.
 		d.fail(&another, "", "want one document, and another begins here")
 	case !errors.Is(err, io.EOF):
 		return rules{}, notYAML(path, err)
@@ -54,7 +54,7 @@ func notYAML(path string, err error) error {
 	return usagef("%s: this is not YAML: %s", path, loggable(maxLoggedPath, text))
 }
 
-// decoder reads a tree of YAML nodes, and gathers what is wrong with it.
+// decoder reads a tree of YAML nodes, and collects what is wrong with it.
 type decoder struct {
 	path string
 	errs []string
@@ -205,7 +205,7 @@ func buildFromFile(where string, inCluster bool, config kubejwt.Config) (*kubejw
 	return v, nil
 }
 
-// inFields puts the fields of the policy file in the place of the library's.
+// inFields replaces the library's field names with those of the policy file.
 func inFields(text string) string {
 	text = strings.NewReplacer("kubejwt: ", "", "Config.Keys: ", "", "RemoteKeys.", "", "Config.", "").Replace(text)
 	for _, field := range []string{
@@ -236,7 +236,7 @@ func (d *decoder) policy(n *yaml.Node, field string) policy {
 	return p
 }
 
-// yamlFields say who reads which member of an object.
+// yamlFields has the function that reads each member of an object.
 type yamlFields map[string]func(n *yaml.Node, field string)
 
 func (d *decoder) object(n *yaml.Node, field string, known yamlFields, required ...string) {

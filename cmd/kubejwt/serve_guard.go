@@ -22,8 +22,8 @@ type guard struct {
 	seconds     prometheus.Observer
 }
 
-// ServeHTTP is no ServeMux, which would clean the path, and answer a request
-// for /auth/a/../b with the way to /auth/b.
+// ServeHTTP does not use a ServeMux: that would clean the path, and redirect a request
+// for /auth/a/../b to /auth/b.
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header()["Cache-Control"] = noStore
 	if g.stops.Load() || r.ContentLength != 0 && r.ProtoMajor == 1 {
@@ -71,8 +71,7 @@ func (g *guard) verify(ctx context.Context, v *kubejwt.Verifier, r *http.Request
 	return v.VerifyRequest(withAuthorization(ctx, bearers(r.Header[g.tokenHeader])))
 }
 
-// bearers are the values of a header that has tokens, as Authorization would
-// have them.
+// bearers returns the values of a header that has tokens, in the form of Authorization.
 func bearers(values []string) []string {
 	var all []string
 	for _, value := range values {
@@ -84,7 +83,7 @@ func bearers(values []string) []string {
 	return all
 }
 
-// withAuthorization is a request that has this header, and nothing else.
+// withAuthorization returns a request with this header and nothing else.
 func withAuthorization(ctx context.Context, values []string) *http.Request {
 	r := http.Request{Header: http.Header{"Authorization": values}}
 	return r.WithContext(ctx)
@@ -116,7 +115,7 @@ func (g *guard) ready(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
-// identity are the headers that tell the service who is calling.
+// identity has the headers that name the caller for the service.
 func identity(claims kubejwt.Claims) [8][2]string {
 	return [...][2]string{
 		{"Kubejwt-Username", claims.Username()},
@@ -130,8 +129,8 @@ func identity(claims kubejwt.Claims) [8][2]string {
 	}
 }
 
-// setIdentity sets all headers, whatever the token has to say, so that none
-// that a client sent takes the place of a missing one.
+// setIdentity sets all headers, even if the token has no value for one. Otherwise a
+// header that the client sent could take its place.
 func setIdentity(header http.Header, claims kubejwt.Claims) {
 	all := identity(claims)
 	values := make([]string, len(all)) // of all headers, at once

@@ -74,8 +74,8 @@ func newJudge(r rules, last *judge, verdicts *kubejwtprom.Verdicts, log serveLog
 	return j, nil
 }
 
-// joinAll is kubejwt.Join, except that one Verifier stays as it is: only it may
-// have its issuer to learn.
+// joinAll is kubejwt.Join, except that a single Verifier is returned unchanged, since
+// Join refuses one that learns its issuer.
 func joinAll(all []*kubejwt.Verifier) (*kubejwt.Verifier, error) {
 	if len(all) == 1 {
 		return all[0], nil
@@ -117,7 +117,7 @@ func (j *judge) trust(i issuer, audiences []string, w *watch, last *judge, logge
 	return m, nil
 }
 
-// ready is nil while there are keys for all members, and all watches can tell.
+// ready returns nil while there are keys for all members, and no watch is too old.
 func (j *judge) ready(ctx context.Context) error {
 	var errs []error
 	for _, m := range j.members {
@@ -133,7 +133,7 @@ func (j *judge) ready(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// without are the names of the policies that another judge lacks.
+// without returns the names of the policies that another judge lacks.
 func (j *judge) without(other *judge) (gone []string) {
 	for name := range j.policies {
 		if other.policies[name] == nil {

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// Limits on what a client can take of the server.
+// Limits on what one client can use of the server.
 const (
 	maxHeaderBytes = 64 << 10 // a token has 16 KiB at most
 	headerTimeout  = 5 * time.Second
@@ -25,7 +25,7 @@ const (
 	idleTimeout    = 2 * time.Minute
 )
 
-// listeners are the flags that say where serve is found.
+// listeners has the flags that say where serve listens.
 type listeners struct {
 	auth, grpc, admin string
 	adminIsRemote     bool
@@ -51,7 +51,7 @@ func (l *listeners) define(flags *flag.FlagSet) {
 		"`file` with a CA, read again when it changes: proxies must show a certificate of it")
 }
 
-// check judges what can be judged without opening anything.
+// check checks what can be checked without opening anything.
 func (l *listeners) check() error {
 	all := []struct{ flag, address string }{
 		{"-listen", l.auth}, {"-grpc-listen", l.grpc}, {"-admin-listen", l.admin},
@@ -93,7 +93,7 @@ type stoppable interface {
 	Shutdown(context.Context) error
 }
 
-// open opens all listeners. Beside an error it returns those that are open.
+// open opens all listeners. With an error it returns those that are open already.
 func (s *server) open() (all []endpoint, err error) {
 	l := &s.flags.listeners
 	secure, err := l.tlsFiles.config(s.logger)
@@ -178,7 +178,7 @@ func removeStale(path string) error {
 	return os.Remove(path)
 }
 
-// announce logs where everything is found.
+// announce logs the address of each listener.
 func (s *server) announce(endpoints []endpoint) {
 	remoteIsMeant := s.flags.adminIsRemote
 	for _, e := range endpoints {

@@ -21,7 +21,7 @@ type serveLog struct {
 // forLibrary is the log that the library gets.
 func (l serveLog) forLibrary() *slog.Logger { return slog.New(reworded{l.Handler(), l.words}) }
 
-// refusals tells next each verdict, and logs why a policy did not accept a token.
+// refusals passes each verdict to next, and logs why a policy did not accept a token.
 func (l serveLog) refusals(
 	policy string, next func(context.Context, kubejwt.Claims, error),
 ) func(context.Context, kubejwt.Claims, error) {
@@ -47,8 +47,8 @@ func (l serveLog) refusals(
 	}
 }
 
-// reworded is the handler of a log in which errors are in the words of whoever
-// runs the command.
+// reworded is a log handler that rewrites errors in terms of the command's flags or the
+// policy file.
 type reworded struct {
 	slog.Handler
 	words func(string) string

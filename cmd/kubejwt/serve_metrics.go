@@ -70,7 +70,7 @@ func (m *metrics) watch(judge *atomic.Pointer[judge]) {
 	m.registry.MustRegister(&memberCollector{judge})
 }
 
-// memberCollector has no Describe to speak of, because members come and go.
+// memberCollector describes nothing in advance, because members come and go.
 type memberCollector struct{ judge *atomic.Pointer[judge] }
 
 func (c *memberCollector) Describe(chan<- *prometheus.Desc) {}

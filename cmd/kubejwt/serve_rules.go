@@ -12,7 +12,7 @@ import (
 	"github.com/kubejwt/kubejwt"
 )
 
-// rules say whose tokens pass which policy: what the flags or a policy file say.
+// rules say whose tokens pass which policy. They come from the flags or a policy file.
 type rules struct {
 	issuers  []issuer
 	policies []policy
@@ -27,7 +27,7 @@ type issuer struct {
 	watch  *watchOptions // nil: deletions are not seen
 }
 
-// policy is who passes /auth/<name>.
+// policy says who passes /auth/<name>.
 type policy struct {
 	where     string // as of an issuer
 	name      string
@@ -82,7 +82,7 @@ func (p *policies) Set(value string) error {
 	return nil
 }
 
-// rules are those of the policy file if there is one, and else of the flags. The
+// rules returns the rules of the policy file, or those of the flags without one. The
 // file's content is returned as well, to compare a later one with.
 func (f *serveFlags) rules(flags *flag.FlagSet) (r rules, data []byte, err error) {
 	if f.configFile == "" {
@@ -156,9 +156,9 @@ func issuerName(iss string) string {
 	return iss
 }
 
-// withAudiences gives each policy the -audience, if there is just one. Were two
-// shared by all policies, the service of one could use its callers' tokens at
-// the other.
+// withAudiences gives each policy the -audience, if there is just one. If all
+// policies shared two, the service behind one could use its callers' tokens at the
+// other.
 func (f *serveFlags) withAudiences() ([]policy, error) {
 	all := slices.Clone(f.policies)
 	if err := f.checkAudiences(); err != nil {
@@ -215,8 +215,8 @@ func isHeaderName(s string) bool {
 	return regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$").MatchString(s)
 }
 
-// key tells whether two issuers with these audiences are one and the same, so
-// that a Verifier with its keys can be kept when the policy file changes.
+// key is equal for two issuers with the same settings and audiences. Then the Verifier
+// and its keys are kept when the policy file changes.
 func (i issuer) key(audiences []string) string {
 	return fmt.Sprintf("%s %q %#v", i.name, audiences, i.config)
 }

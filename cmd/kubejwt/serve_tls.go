@@ -15,7 +15,7 @@ import (
 	"github.com/kubejwt/kubejwt/internal/reread"
 )
 
-// tlsFiles are the flags for TLS.
+// tlsFiles has the flags for TLS.
 type tlsFiles struct{ cert, key, clientCA string }
 
 func (f *tlsFiles) check() error {
@@ -33,7 +33,7 @@ const (
 	tlsInterval = time.Second
 )
 
-// config is nil without TLS. The files must be good at the start.
+// config returns nil without TLS. The files must be good at the start.
 func (f *tlsFiles) config(logger *slog.Logger) (*tls.Config, error) {
 	if f.cert == "" {
 		return nil, nil
@@ -100,8 +100,8 @@ func parseRoots(data []byte) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// keyPair is a certificate and its key, in two files that change one after the
-// other: until they fit, the last pair that did stays in use.
+// keyPair is a certificate and its key, in two files that change one after the other.
+// While they don't fit together, the last pair that did stays in use.
 type keyPair struct {
 	cert, key *reread.File[[]byte]
 	log       *slog.Logger

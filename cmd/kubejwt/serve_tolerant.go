@@ -46,7 +46,7 @@ type tolerantConn struct {
 	inLine  bool   // of a header: it is not empty
 }
 
-// lineState is where in a request the next byte stands.
+// lineState says which part of a request the next byte belongs to.
 type lineState int
 
 const (

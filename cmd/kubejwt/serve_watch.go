@@ -13,7 +13,7 @@ import (
 	"github.com/kubejwt/kubejwt/revocation"
 )
 
-// watchFlags say whether deleted pods and service accounts are watched.
+// watchFlags has the flags about the watch for deleted pods and service accounts.
 type watchFlags struct {
 	on        bool
 	whenStale string
@@ -73,8 +73,8 @@ type watch struct {
 	stop    context.CancelFunc // nil until it runs
 }
 
-// newWatch watches what the policies admit of the issuer. It is nil if the issuer
-// is not watched, and the one that the last judge has if nothing has changed.
+// newWatch returns a watch for the issuer's service accounts that the policies admit. It
+// is nil if the issuer is not watched, and that of the last judge if nothing changed.
 func newWatch(i issuer, policies []policy, last *judge, logger *slog.Logger) (*watch, error) {
 	if i.watch == nil {
 		return nil, nil
@@ -116,7 +116,8 @@ func newWatch(i issuer, policies []policy, last *judge, logger *slog.Logger) (*w
 	return &watch{key: key, issuer: i.name, watcher: watcher}, nil
 }
 
-// run starts the watches that don't run yet. They end with ctx, or by stopExcept.
+// run starts the watches that don't run yet. They end with ctx, or when stopExcept ends
+// them.
 func (j *judge) run(ctx context.Context) {
 	for _, w := range j.watches {
 		if w.stop == nil {

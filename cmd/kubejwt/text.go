@@ -8,12 +8,12 @@ import (
 	"github.com/kubejwt/kubejwt/internal/quote"
 )
 
-// maxQuoted bounds how much of a foreign value is shown.
+// maxQuoted is how many bytes of a foreign value are shown at most.
 const maxQuoted = 160
 
 const withheld = "(withheld: it looks like a token)"
 
-// withhold keeps a token that was given in the wrong place out of a message.
+// withhold removes a token that was given in the wrong place from a message.
 func withhold(text string) string {
 	if quote.HoldsToken(text) {
 		return "a value looks like a token, which is not what was expected there"
@@ -21,8 +21,8 @@ func withhold(text string) string {
 	return text
 }
 
-// quoted makes a foreign value fit for a terminal: bounded, no escape
-// sequences, no letters that look like others, no token.
+// quoted makes a foreign value safe for a terminal: it is cut, and has no escape
+// sequences, no letters that look like others, and no token.
 func quoted(s string) string { return quote.UpTo(maxQuoted, s) }
 
 func quotedOrNone(s string) string {
@@ -32,7 +32,7 @@ func quotedOrNone(s string) string {
 	return quoted(s)
 }
 
-// bare is quoted without the quotes where nothing in s asks for them.
+// bare is quoted, without the quotes if s doesn't need them.
 func bare(s string) string {
 	q := quoted(s)
 	if q != `"`+s+`"` || s == "" || strings.Contains(s, " ") {
@@ -41,8 +41,8 @@ func bare(s string) string {
 	return s
 }
 
-// interruptible calls read, which may wait for a person or for the other end of
-// a pipe, and gives up when ctx ends: the command does then, and with it read.
+// interruptible calls read, which may wait for a person or for the other end of a pipe.
+// It gives up when ctx ends. The command ends then, and read with it.
 func interruptible(ctx context.Context, read func() ([]byte, error)) ([]byte, error) {
 	type result struct {
 		data []byte
@@ -61,7 +61,7 @@ func interruptible(ctx context.Context, read func() ([]byte, error)) ([]byte, er
 	}
 }
 
-// readAtMost reads a stream, and no more of it than fits.
+// readAtMost reads a stream up to a limit.
 func readAtMost(r io.Reader, size int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(r, size))
 }

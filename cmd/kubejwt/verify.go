@@ -25,8 +25,8 @@ request for its public keys if -key-file is not given.
 The token is the argument, the content of -token-file, or standard input. On the
 command line other users of this machine can see it, and the shell remembers it.
 Neither the token nor its signature is ever printed. A token in quotes, after
-Bearer, in base64 or in the JSON that it came in is taken, with a line that says
-so.
+Bearer, in base64 or in the JSON that it came in is accepted too. A line says how
+it was read.
 
 Exit status: 0 accepted, 1 refused, 2 wrong usage, 3 the keys are unavailable.
 
@@ -131,7 +131,7 @@ func (f *verifyFlags) now() (time.Time, error) {
 	return now, nil
 }
 
-// givenToken reads a token from where the flags say.
+// givenToken reads the token from where the flags say it is.
 func givenToken(ctx context.Context, p process, file string, args []string) (input, error) {
 	var data []byte
 	var err error
