@@ -12,8 +12,8 @@ import (
 // Credentials returns credentials that send the source's token with each call,
 // for [google.golang.org/grpc.WithPerRPCCredentials]. For a mounted token the
 // source is [github.com/kubejwt/kubejwt.TokenFile], which reads it again as it
-// rotates. The token is never sent in the clear: over a connection without TLS
-// or its like, a call is an error.
+// rotates. The token is never sent in the clear: a call over a connection
+// without transport security, such as TLS, is an error.
 func Credentials(source oauth2.TokenSource) credentials.PerRPCCredentials {
 	return perRPC{source}
 }

@@ -9,9 +9,9 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// handleUntil is handler, except that the call ends at the expiry. A server ends
-// a call by returning, and a handler may be waiting for its client just then: so
-// it runs beside. It ends soon after, because its context and its stream do.
+// handleUntil calls handler, and ends the call at the expiry. A server ends a call by
+// returning. The handler may be waiting for its client at that moment, so it runs in
+// its own goroutine. It ends soon after, because its context and its stream do.
 func handleUntil(expiry time.Time, srv any, stream verifiedStream, handler grpc.StreamHandler) error {
 	expired := status.Error(codes.Unauthenticated, "the token of this stream has expired")
 	ctx, cancel := context.WithDeadlineCause(stream.ctx, expiry, expired)

@@ -29,8 +29,8 @@ import (
 // Options are the settings of [New]. With the zero value, the Verifier judges every
 // call, and a stream may outlive its token.
 type Options struct {
-	// Methods says who judges the calls of some methods, in the place of New's
-	// Verifier: the keys are "/package.Service/Method", or "/package.Service/*"
+	// Methods has Verifiers for some methods, which replace New's Verifier
+	// there. The keys are "/package.Service/Method", or "/package.Service/*"
 	// for all methods of a service that have no entry of their own. Use
 	// WithServiceAccounts to make a Verifier for a method.
 	Methods map[string]*kubejwt.Verifier
@@ -41,7 +41,7 @@ type Options struct {
 	// EndStreamsAtExpiry ends a stream at [kubejwt.Claims.Expiry] with the code
 	// Unauthenticated, so that it does not outlive its token. The handler's
 	// context ends then, and it has to return soon after. Without it the token
-	// is judged when the stream opens, and never again.
+	// is verified when the stream opens, and never again.
 	EndStreamsAtExpiry bool
 }
 
@@ -53,8 +53,8 @@ type Interceptors struct {
 	endStream bool
 }
 
-// New returns interceptors that let v judge the calls, except for the methods
-// that options name. A nil Verifier, and a method that is not written as
+// New returns interceptors that verify calls with v, except for the methods that
+// options name. A nil Verifier, and a method that is not written as
 // "/package.Service/Method" or is named twice, are errors.
 func New(v *kubejwt.Verifier, options Options) (*Interceptors, error) {
 	if v == nil {
@@ -86,7 +86,7 @@ func New(v *kubejwt.Verifier, options Options) (*Interceptors, error) {
 	return i, nil
 }
 
-// ServerOptions are both interceptors, for [grpc.NewServer]. A server needs
+// ServerOptions returns both interceptors, for [grpc.NewServer]. A server needs
 // both, because each sees only the calls of its kind.
 func (i *Interceptors) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(i.Unary), grpc.ChainStreamInterceptor(i.Stream)}
@@ -126,7 +126,7 @@ func (i *Interceptors) Stream(
 	return handler(srv, verified)
 }
 
-// judge is the Verifier for a method, or nil if it is public.
+// judge returns the Verifier for a method, or nil if the method is public.
 func (i *Interceptors) judge(method string) *kubejwt.Verifier {
 	if v, ok := i.methods[method]; ok {
 		return v
@@ -138,8 +138,8 @@ func (i *Interceptors) judge(method string) *kubejwt.Verifier {
 	return i.fallback
 }
 
-// verify judges the token of a call as VerifyRequest judges that of a request:
-// OnVerdict is called for a call without one, and a call with two is refused.
+// verify verifies the token of a call as VerifyRequest does for a request: OnVerdict is
+// also called for a call without a token, and a call with two is refused.
 func verify(ctx context.Context, v *kubejwt.Verifier) (kubejwt.Claims, error) {
 	var r http.Request
 	r.Header = http.Header{"Authorization": metadata.ValueFromIncomingContext(ctx, "authorization")}

@@ -16,8 +16,8 @@ import (
 
 // Status returns what [kubejwt.WriteError] answers over HTTP, as a gRPC status:
 // Unauthenticated, PermissionDenied or Unavailable, with the same fixed text.
-// Unavailable has the time to wait as RetryInfo. An error that is nil or not the
-// library's is Internal. The interceptors use it; it is for those of your own.
+// Unavailable has the time to wait as RetryInfo. For nil and for an error
+// of anybody else it is Internal. Use it in interceptors of your own.
 func Status(err error) *status.Status {
 	answer := &answer{header: make(http.Header)}
 	kubejwt.WriteError(answer, err)

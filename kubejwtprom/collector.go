@@ -7,8 +7,8 @@
 //
 // A [Collector] reads [kubejwt.Verifier.Stats] when it is scraped: the keys,
 // the fetches, the remembered tokens, and how many tokens were judged. A
-// [Verdicts] counts each verdict as it is given: by policy, and requests
-// without a token included. Either can be used without the other.
+// [Verdicts] counts each verdict when it is given, by policy, including requests
+// without a token. Either can be used without the other.
 package kubejwtprom
 
 import (
@@ -39,7 +39,8 @@ func NewCollector(v *kubejwt.Verifier) *Collector {
 	}
 	c := &Collector{verifier: v, now: time.Now}
 	c.keys = desc("keys", "Public keys in use.")
-	c.keysAge = desc("keys_age_seconds", "Time since the keys were fetched or their file was last read without an error.")
+	c.keysAge = desc("keys_age_seconds",
+		"Time since the keys were fetched or their file was last read without an error.")
 	c.keysFetchedAt = desc("keys_fetched_timestamp_seconds",
 		"When the keys were last fetched, or their file was last read without an error.")
 	c.keysStaleAt = desc("keys_stale_timestamp_seconds",

@@ -21,10 +21,10 @@ func NewVerdicts() *Verdicts {
 	}, []string{"policy", "outcome"})}
 }
 
-// For returns a func that counts verdicts under a policy, a name of your choice.
-// It is for [kubejwt.Config.OnVerdict] or, for the policy of one route,
+// For returns a function that counts verdicts under a policy, which is a name of
+// your choice. Use it as [kubejwt.Config.OnVerdict] or, for one route, with
 // [kubejwt.Verifier.WithOnVerdict]. All outcomes of the policy start at 0, so
-// that the first one of a kind is seen as an increase.
+// that Prometheus sees the first one as an increase.
 func (m *Verdicts) For(policy string) func(context.Context, kubejwt.Claims, error) {
 	for _, outcome := range outcomes() {
 		m.counts.WithLabelValues(policy, outcome)
@@ -39,7 +39,7 @@ func (m *Verdicts) For(policy string) func(context.Context, kubejwt.Claims, erro
 	}
 }
 
-// Forget removes what was counted under a policy that is no more.
+// Forget removes the counts of a policy that no longer exists.
 func (m *Verdicts) Forget(policy string) {
 	m.counts.DeletePartialMatch(prometheus.Labels{"policy": policy})
 }
@@ -50,7 +50,7 @@ func (m *Verdicts) Describe(descs chan<- *prometheus.Desc) { m.counts.Describe(d
 // Collect implements [prometheus.Collector].
 func (m *Verdicts) Collect(metrics chan<- prometheus.Metric) { m.counts.Collect(metrics) }
 
-// outcomes are all that kubejwt.Outcome returns for errors of the library.
+// outcomes are the words that kubejwt.Outcome returns for errors of the library.
 func outcomes() []string {
 	all := []string{
 		kubejwt.Outcome(nil),

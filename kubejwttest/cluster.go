@@ -1,7 +1,7 @@
-// Package kubejwttest is a Kubernetes cluster as far as tokens go, for the
-// tests of services that use kubejwt: it mints tokens, serves its keys over TLS
-// as kube-apiserver does, rotates them, lets pods and service accounts be
-// watched, deletes them, and fails on request.
+// Package kubejwttest has a fake Kubernetes cluster for the tests of services that
+// use kubejwt. It mints tokens, serves its keys over TLS as kube-apiserver does,
+// rotates them, and fails on request. Its pods and service accounts can be watched
+// and deleted.
 //
 //	cluster := kubejwttest.NewCluster(t)
 //	v, err := kubejwt.New(cluster.Config("data-store"))
@@ -56,7 +56,7 @@ type Cluster struct {
 	closed    bool
 }
 
-// signingKey is a key with what is published of it.
+// signingKey is a private key, with the public part that is published.
 type signingKey struct {
 	kid     string
 	alg     string
@@ -186,8 +186,8 @@ func (c *Cluster) DropKey(kid string) {
 	c.signer = slices.IndexFunc(kept, func(key signingKey) bool { return key.kid == signing })
 }
 
-// SetAvailable sets whether the API server answers. While it does not,
-// connections break off, those of watches too.
+// SetAvailable sets whether the API server answers. While it does not, it breaks
+// off all connections, those of watches too.
 func (c *Cluster) SetAvailable(available bool) {
 	c.mu.Lock()
 	c.available = available
@@ -197,16 +197,16 @@ func (c *Cluster) SetAvailable(available bool) {
 	}
 }
 
-// SetLatency sets how long the API server takes to answer a request: 0, as at
-// first, is no time.
+// SetLatency sets how long the API server waits before it answers a request. At
+// first it does not wait.
 func (c *Cluster) SetLatency(latency time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.latency = latency
 }
 
-// Fetches is how many times the keys were asked for, refused requests
-// included.
+// Fetches returns how many times the keys were requested, including requests that
+// were refused.
 func (c *Cluster) Fetches() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -247,7 +247,7 @@ func (k signingKey) publicPEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: k.spki()})
 }
 
-// spki is the DER SubjectPublicKeyInfo, of which Kubernetes derives the kid.
+// spki is the DER SubjectPublicKeyInfo, from which Kubernetes derives the kid.
 func (k signingKey) spki() []byte {
 	der, err := x509.MarshalPKIXPublicKey(k.private.Public())
 	if err != nil {

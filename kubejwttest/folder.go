@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// mountedLifetime is that of the token which admission mounts into every pod.
+// mountedLifetime is the lifetime of the token that every pod gets by default.
 const mountedLifetime = 3607 * time.Second
 
 // watcherName is the namespace and the name of the service account whose token
 // is mounted.
 const watcherName = "default"
 
-// Folder is a folder as kubelet mounts it at
+// Folder returns the path of a folder like the one that kubelet mounts at
 // /var/run/secrets/kubernetes.io/serviceaccount: token, ca.crt and namespace,
 // which are symbolic links through ..data. A new token swaps ..data, at once
 // after RotateKey and when a fifth of the old one's life is left. The token is
@@ -29,7 +29,7 @@ func (c *Cluster) wasMounted(token string) bool {
 	return slices.Contains(c.mounted, token)
 }
 
-// renewMounted does as kubelet does, until the Cluster is closed.
+// renewMounted renews the token as kubelet does, until the Cluster is closed.
 func (c *Cluster) renewMounted() {
 	if err := c.mount(); err != nil {
 		panic("kubejwttest: Folder: " + err.Error())

@@ -137,7 +137,7 @@ func (c *Cluster) badTokens(good Token, token string) []badToken {
 	}
 }
 
-// with is t with one claim overridden.
+// with returns t with one claim overridden.
 func (t Token) with(claim string, value any) Token {
 	t.Claims = maps.Clone(t.Claims)
 	if t.Claims == nil {
@@ -165,8 +165,8 @@ func (c *Cluster) forge(good Token) string {
 	return forger.mint(good, encode(c.payload(good)))
 }
 
-// stale is the token that admission mounts, whose holder has not read it again
-// for two hours.
+// stale returns the token that every pod gets by default, two hours after it was
+// mounted.
 func (c *Cluster) stale(good Token) string {
 	kubernetes, _ := c.payload(good)["kubernetes.io"].(map[string]any)
 	kubernetes = maps.Clone(kubernetes)

@@ -109,7 +109,8 @@ func override(members, with map[string]any) map[string]any {
 	return members
 }
 
-// encode panics where a Token holds what JSON can't: a mistake in a test.
+// encode panics if a Token holds a value that JSON can't represent. That is a mistake
+// in a test.
 func encode(members map[string]any) string {
 	data, err := json.Marshal(members)
 	if err != nil {

@@ -27,9 +27,8 @@ func (c *Cluster) DeleteServiceAccount(namespace, name string) {
 	c.objects.delete("DeleteServiceAccount", accountKey(namespace, name))
 }
 
-// TerminatePod asks a pod to end within grace: it gets a deletionTimestamp, and
-// is there until DeletePod removes it, as one whose node is lost or that has a
-// finalizer. It panics if there is no such pod.
+// TerminatePod asks a pod to end within grace. The pod gets a deletionTimestamp, and
+// exists until DeletePod removes it, like a pod with a finalizer or on a lost node. It panics if there is no such pod.
 func (c *Cluster) TerminatePod(namespace, name string, grace time.Duration) {
 	key := podKey(namespace, name)
 	pod, found := c.objects.server.Get(key)
@@ -40,13 +39,12 @@ func (c *Cluster) TerminatePod(namespace, name string, grace time.Duration) {
 	c.objects.server.Put(key, pod)
 }
 
-// CutWatches ends the watches at hand. New ones may begin at once, unless the
+// CutWatches ends the watches that are open. New ones may begin at once, unless the
 // API server is not available.
 func (c *Cluster) CutWatches() { c.objects.server.Cut() }
 
-// SilenceWatches sets whether watches say nothing, although they stay open. A
-// new one still begins with its list. What happened is sent when the silence
-// ends.
+// SilenceWatches sets whether watches stay open and send nothing. A new one still
+// begins with its list. What happened meanwhile is sent when the silence ends.
 func (c *Cluster) SilenceWatches(silent bool) { c.objects.server.Silence(silent) }
 
 func podKey(namespace, name string) apiserver.Key {
@@ -90,7 +88,7 @@ func (o *objects) uid(key apiserver.Key, account string) string {
 	return uidOf(key.Kind, key.Namespace, key.Name, account, strconv.Itoa(o.deleted[key]))
 }
 
-// uidOf makes up a UID, the same one each time.
+// uidOf makes up a UID. For the same name it is always the same.
 func uidOf(parts ...string) string {
 	sum := sha256.Sum256([]byte(strings.Join(parts, "/")))
 	return formatUID([16]byte(sum[:16]))
@@ -132,7 +130,7 @@ func (o *objects) put(kind, namespace string, object kubejwt.Object, account str
 	o.server.Put(key, apiserver.Object{UID: object.UID, ServiceAccount: account})
 }
 
-// exist reports whether the objects that a token names are there.
+// exist reports whether the objects that a token names exist.
 func (o *objects) exist(claims kubejwt.Claims) bool {
 	account, found := o.server.Get(accountKey(claims.Namespace, claims.ServiceAccount.Name))
 	if !found || account.UID != claims.ServiceAccount.UID || isOver(account) {

@@ -27,7 +27,7 @@ import (
 	"github.com/kubejwt/kubejwt/internal/apiserver"
 )
 
-// newServer is the API server, as far as it has to do with keys, pods and service
+// newServer returns the API server: the part of it that serves keys, pods and service
 // accounts.
 func newServer(c *Cluster, certificate tls.Certificate) *http.Server {
 	return &http.Server{
@@ -62,17 +62,17 @@ const (
 	nobody  // the token is bad
 )
 
-// authenticate judges a bearer token as the API server does: any token of this
-// cluster that is meant for it will do, while its key is published.
+// authenticate checks a bearer token as the API server does: it accepts any token of
+// this cluster with its audience, while the key is published.
 func (c *Cluster) authenticate(authorization string) user {
 	scheme, token, _ := strings.Cut(authorization, " ")
 	token = strings.TrimSpace(token)
 	if !strings.EqualFold(scheme, "Bearer") {
 		return anonymous
 	}
-	// What was mounted stays good, by any clock of a synctest bubble and after
-	// its key was dropped: a test that drops a key is about its service, and not
-	// about the minute that kubelet takes to mount another token.
+	// A mounted token stays good, whatever the clock of a synctest bubble says, and
+	// even after its key was dropped. A test that drops a key is about its service, and
+	// not about the minute that kubelet takes to mount another token.
 	if c.wasMounted(token) {
 		return watcher
 	}
@@ -189,15 +189,15 @@ func published(contentType string, body []byte) *apiserver.Answer {
 
 // Transport returns a RoundTripper that asks the API server in memory, for
 // RemoteKeys.Transport and for that of a revocation.Watcher. No socket is
-// involved, so that a test can run in a testing/synctest bubble, if the Cluster
-// was made outside of it:
+// involved, so a test can run in a testing/synctest bubble if the Cluster was made
+// outside of it:
 //
 //	config := cluster.Config("data-store")
 //	config.Keys = kubejwt.RemoteKeys{Transport: cluster.Transport()}
 //
 // Requests without a bearer token are answered as if they had come with the one
-// in Folder. A watch belongs to the bubble that it was begun in: delete objects
-// from there.
+// in Folder. A watch belongs to the bubble in which it began: delete objects
+// in that bubble.
 func (c *Cluster) Transport() http.RoundTripper { return inMemory{c} }
 
 type inMemory struct{ cluster *Cluster }
@@ -223,7 +223,7 @@ func (m inMemory) RoundTrip(r *http.Request) (*http.Response, error) {
 // newServingCertificate returns a certificate for the API server's names, and
 // the CA that signed it.
 func newServingCertificate() (tls.Certificate, []byte, error) {
-	// A year on either side leaves room for tests that turn clocks.
+	// A year on either side leaves room for tests that move the clock.
 	from, to := time.Now().AddDate(-1, 0, 0), time.Now().AddDate(1, 0, 0)
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

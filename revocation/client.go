@@ -13,13 +13,13 @@ import (
 	"github.com/kubejwt/kubejwt/internal/origin"
 )
 
-// An apiServer is asked for lists and watches.
+// An apiServer sends lists and watches.
 type apiServer struct {
 	url    origin.URL
 	client *origin.Client
 }
 
-// newAPIServer makes one of what Options say alone.
+// newAPIServer makes an apiServer from Options alone.
 func newAPIServer(o *Options) (apiServer, error) {
 	if o.APIServer == "" {
 		return apiServer{}, badOption("APIServer",
@@ -36,9 +36,8 @@ func newAPIServer(o *Options) (apiServer, error) {
 	return apiServer{at, client}, nil
 }
 
-// newPodAPIServer makes one of what Options say and, where they leave it open,
-// of what the pod has. Another API server gets neither the pod's roots nor its
-// token.
+// newPodAPIServer makes an apiServer from Options. The pod supplies what they leave
+// empty. Another API server gets neither the pod's roots nor its token.
 func newPodAPIServer(o *Options) (apiServer, error) {
 	at, err := origin.PodAPIServer()
 	switch {
@@ -73,8 +72,7 @@ func (o *Options) client(at origin.URL) origin.Options {
 	}
 }
 
-// get asks for a resource, of which it gets the metadata alone. The caller closes
-// the body.
+// get asks for the metadata of a resource. The caller closes the body.
 func (a *apiServer) get(ctx context.Context, r resource, query url.Values, form string) (io.ReadCloser, error) {
 	if r.selector != "" {
 		query.Set("fieldSelector", r.selector)
@@ -92,7 +90,7 @@ const (
 	formList    = "PartialObjectMetadataList"
 )
 
-// denies reports whether an answer says that the configuration is at fault.
+// denies reports whether an answer means that the configuration is wrong.
 func denies(err error) bool {
 	code := codeOf(err)
 	return code == http.StatusUnauthorized || code == http.StatusForbidden || code == http.StatusNotFound

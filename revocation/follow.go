@@ -14,19 +14,19 @@ import (
 
 const (
 	minDelay = 200 * time.Millisecond
-	// firstDelay bounds the wait after a stream that stood has ended.
+	// firstDelay is the longest wait after an open stream has ended.
 	firstDelay = time.Second
-	// secondDelay bounds the wait, beyond minDelay, after one failed attempt.
+	// secondDelay is the longest wait, beyond minDelay, after one failed attempt.
 	secondDelay = 2 * time.Second
-	// turnEvery is how often a Watcher tries while the API server is away. Of
-	// 10,000 services fewer than 2 % then come in the same second.
+	// turnEvery is how often a Watcher tries while the API server is away. With it, fewer
+	// than 2 % of 10,000 services come in the same second.
 	turnEvery = 70 * time.Second
-	// deniedEvery is how often it tries while it has never been granted a list:
-	// somebody waits for it who has just applied the Role.
+	// deniedEvery is how often it tries while it has never been granted a list. Somebody
+	// who has just applied the Role is waiting for it.
 	deniedEvery = 30 * time.Second
-	// steady is how long a stream has to stand so that the next one begins anew.
+	// steady is how long a stream has to last so that it does not count as brief.
 	steady = 10 * time.Second
-	// pageSize is of lists, where the API server has no WatchList.
+	// pageSize is the size of a list's pages, if the API server has no WatchList.
 	pageSize = 500
 	// maxPages leaves room for pages that are not full.
 	maxPages = 4 * maxObjects / pageSize
@@ -120,11 +120,10 @@ func wait(ctx context.Context, d time.Duration) {
 var errSilent = fmt.Errorf("nothing was heard for %v", maxSilence)
 
 // attempt lists and watches until the stream ends, which is always with an
-// error. It reports whether the stream stood; tried is called once there is a list.
+// error. It reports whether there was a stream. tried is called once there is a list.
 //
-// Each attempt starts afresh: to resume from a resource version can fail with
-// 410, bring a backlog or, where etcd was restored from a backup, be silent for
-// ever.
+// Each attempt starts afresh. Resuming from a resource version can fail with 410 or
+// bring a backlog. After etcd was restored from a backup, it can be silent for ever.
 func (s *stream) attempt(ctx context.Context, tried func()) (listed bool, err error) {
 	defer func() {
 		if p := recover(); p != nil { // it may come from the user's Transport
@@ -142,7 +141,7 @@ func (s *stream) attempt(ctx context.Context, tried func()) (listed bool, err er
 		last = now
 		watchdog.Reset(maxSilence)
 		if silence > maxSilence {
-			return errSilent // this machine slept: what came is of then, not of now
+			return errSilent // this machine slept: what arrives now is old
 		}
 		return nil
 	}
@@ -200,7 +199,7 @@ func nextEvent(d *decoder, alive func() error) (event, error) {
 	return e, err
 }
 
-// initial takes an event of those that make up the list.
+// initial takes an event that belongs to the list.
 func (s *stream) initial(list map[string]int64, e *event) error {
 	if e.Type == "BOOKMARK" {
 		return nil

@@ -50,9 +50,9 @@ const (
 	leastMaxStale   = 2 * time.Minute
 	// rule is Config.Check's number in the rules of Verify.
 	rule = 10
-	// readyWait bounds how long Ready waits for the first list.
+	// readyWait is how long Ready waits for the first list at most.
 	readyWait = 10 * time.Second
-	// warnEvery bounds how often one kind of claim is warned of.
+	// warnEvery is how often there is a warning about one kind of claim at most.
 	warnEvery = time.Minute
 )
 
@@ -66,10 +66,11 @@ type Options struct {
 	// APIServer is the https URL of the cluster's API server. InCluster takes the
 	// pod's if it is empty; New requires it.
 	APIServer string
-	// CAFile holds the only roots to trust, in PEM. "" means the system's roots. InCluster takes the pod's ca.crt. It is read again when it
-	// changes.
+	// CAFile holds the only roots to trust, in PEM. "" means the system's roots, and
+	// for InCluster the pod's ca.crt. It is read again when it changes.
 	CAFile string
-	// BearerTokenFile holds the token to send, and is read again as it rotates. InCluster takes the pod's own.
+	// BearerTokenFile holds the token to send, and is read again as it rotates. For
+	// InCluster, "" means the pod's own.
 	BearerTokenFile string
 	// Transport replaces the built-in transport; nil means the built-in one. It
 	// excludes CAFile. Redirects are still not followed.
@@ -94,10 +95,10 @@ type Stale int
 
 const (
 	_ Stale = iota
-	// Accept accepts it, as without a watch. What is known to be deleted stays
-	// refused.
+	// Accept accepts the token, as without a watch. Tokens of objects that are known to
+	// be deleted stay refused.
 	Accept
-	// Refuse answers ErrUndecided: 503.
+	// Refuse returns ErrUndecided, so the caller gets 503.
 	Refuse
 )
 
@@ -120,7 +121,7 @@ type Watcher struct {
 	warnings [numWarnings]atomic.Int64 // when each was last given, in Unix seconds
 }
 
-// A scope is what tells about the accounts of one entry of Options.
+// A scope has the streams about the accounts of one entry of Options.
 type scope struct{ pods, accounts *stream }
 
 const (
@@ -139,10 +140,10 @@ const (
 // name the field.
 func New(options Options) (*Watcher, error) { return newWatcher(options, newAPIServer) }
 
-// InCluster is New for the API server of the cluster that this pod runs in: what
-// APIServer, CAFile and BearerTokenFile leave open is taken from the pod. An
-// APIServer that is another one gets neither the pod's CA nor its token. Outside
-// a pod the error is kubejwt.ErrNotInCluster.
+// InCluster is New for the API server of the cluster that this pod runs in. The pod
+// supplies APIServer, CAFile and BearerTokenFile if they are empty. Any other API server
+// gets neither the pod's CA nor its token. Outside a pod the error is
+// kubejwt.ErrNotInCluster.
 func InCluster(options Options) (*Watcher, error) { return newWatcher(options, newPodAPIServer) }
 
 func newWatcher(options Options, newAPIServer func(*Options) (apiServer, error)) (*Watcher, error) {
@@ -190,9 +191,9 @@ func badOption(field, format string, args ...any) error {
 	return fmt.Errorf("kubejwt/revocation: Options."+field+": "+format, args...)
 }
 
-// Run watches until ctx ends, and returns its error. It can be called once; any
-// further call is an error. Check can't tell about any token before Run has
-// begun, or after it has ended. All goroutines have ended when it returns.
+// Run watches until ctx ends, and returns ctx's error. It can be called once. Any
+// further call is an error. Before Run has begun, and after it has ended, Check returns
+// ErrUndecided for every token. All goroutines have ended when Run returns.
 func (w *Watcher) Run(ctx context.Context) error {
 	if w.logger == nil {
 		return errors.New("kubejwt/revocation: this Watcher was not made by New or InCluster")
@@ -294,8 +295,8 @@ func (w *Watcher) scopeOf(claims *kubejwt.Claims) (scope, bool) {
 	return s, found
 }
 
-// judge judges by the two streams that tell about a token; podsOf is nil if it is
-// not bound to a pod. A deletion that is known decides, whatever else is not.
+// judge judges a token by its two streams. podsOf is nil if it is not bound to a pod. A
+// known deletion decides, whatever else is unknown.
 func (w *Watcher) judge(podsOf, accountsOf *stream, claims *kubejwt.Claims) error {
 	t := time.Now()
 	w.mu.RLock()
@@ -387,15 +388,15 @@ func (w *Watcher) Ready(ctx context.Context) error {
 
 // Stats is what a [Watcher] has done and knows, for metrics and debugging.
 type Stats struct {
-	AsOf            time.Time // everything that happened before is known; zero before the first lists
-	Pods            int       // that are there
-	ServiceAccounts int       // that are there
+	AsOf            time.Time // everything that happened before this is known; zero before the first lists
+	Pods            int       // that exist
+	ServiceAccounts int       // that exist
 	Gone            int       // deletions that are remembered, a few minutes of them
 
 	Lists     uint64 // that were complete
 	Events    uint64 // of streams, bookmarks included
 	Failures  uint64 // streams that ended, and attempts that began none
-	LastError error  // of a stream that does not stand now; nil if all do
+	LastError error  // of a stream that is not open now; nil if all are
 }
 
 // Stats returns a snapshot.

@@ -8,7 +8,7 @@ import (
 )
 
 // maxSelected is how many accounts of one namespace have a watch of their own
-// pods. Of more, all pods of the namespace are watched at once.
+// pods. If there are more, all pods of the namespace are watched at once.
 const maxSelected = 4
 
 // A resource is what a stream is about: the objects of one kind, in a namespace
@@ -42,7 +42,7 @@ func (r resource) String() string {
 	return text
 }
 
-// watched returns the two resources that tell about the accounts of an entry.
+// watched returns the two resources to watch for the accounts of an entry.
 func watched(entry accounts.Account, all []accounts.Account) (podsOf, accountsOf resource) {
 	switch {
 	case entry.Namespace == accounts.All:
@@ -69,8 +69,8 @@ func namesIn(namespace string, all []accounts.Account) (names []string) {
 	return names
 }
 
-// missingRole is the YAML of what the API server has to grant for one
-// namespace, or for all of them where namespace is "".
+// missingRole returns the YAML of the Role that one namespace needs, or of the
+// ClusterRole for all of them if namespace is "".
 func missingRole(namespace string, all []accounts.Account) string {
 	names := namesIn(namespace, all)
 	for i := range names {

@@ -23,7 +23,7 @@ const (
 	maxContinue = 4 << 10 // of a list's continue token
 )
 
-// An event is what a stream says, as far as it matters here.
+// An event is what a stream sends, as far as it matters here.
 type event struct {
 	Type   string
 	Object object
@@ -46,7 +46,7 @@ func (e *event) endsList() bool {
 	return e.Type == "BOOKMARK" && e.Object.Metadata.Annotations.InitialEventsEnd == "true"
 }
 
-// check returns what an event tells about an object. It refuses all other events.
+// check returns an event about an object. It refuses all other events.
 func (e *event) check() (uid string, deletion int64, err error) {
 	switch e.Type {
 	case "ADDED", "MODIFIED", "DELETED":
@@ -70,8 +70,8 @@ func (o *object) key() (uid string, deletion int64, err error) {
 	return uid, deletion, nil
 }
 
-// A decoder reads JSON of any length, and holds little of it. Whoever may make
-// pods can make large ones, and must not blind the watch with them.
+// A decoder reads JSON of any length, and holds little of it. Whoever may create pods
+// can make them large, and must not be able to blind the watch that way.
 type decoder struct {
 	*json.Decoder
 	from    io.Reader
@@ -231,7 +231,7 @@ func (d *decoder) members(take func(name string) error) error {
 	return d.delim('}')
 }
 
-// skip reads a value of any kind, and keeps nothing of it.
+// skip reads a value of any kind and drops it.
 func (d *decoder) skip() error {
 	for depth := 0; depth < maxDepth; {
 		token, err := d.Token()

@@ -12,7 +12,7 @@ const (
 	// deletionGrace is D: for how long after its deletionTimestamp TokenReview
 	// still honours an object.
 	deletionGrace = time.Minute
-	// maxSilence is Q: a stream that says nothing for that long is replaced.
+	// maxSilence is Q: a stream that is silent for that long is replaced.
 	maxSilence = 90 * time.Second
 
 	// maxApart is how far clocks may be apart so that gone is final: as far as
@@ -22,17 +22,17 @@ const (
 	// maxApart after we saw the deletion, by the API server's clock, and the view
 	// knows that from clockSlack later on.
 	keepGone = maxApart + clockSlack
-	// pruneEvery bounds how often the deleted UIDs are gone through.
+	// pruneEvery is how often old UIDs are removed from gone.
 	pruneEvery = 10 * time.Second
 
-	// maxObjects bounds what one view holds. A Kubernetes cluster is made for
-	// 150,000 pods.
+	// maxObjects is how many objects one view holds at most. Kubernetes is designed for
+	// 150,000 pods in a cluster.
 	maxObjects = 500_000
 )
 
 var errTooMany = errors.New("more objects than a cluster can have")
 
-// A view is what is known of the objects of one stream. It knows no network and
+// A view is what is known about the objects of one stream. It knows no network and
 // no clock. The zero value knows nothing.
 type view struct {
 	live map[string]int64     // UID to deletionTimestamp in Unix seconds; 0: none
@@ -140,9 +140,9 @@ func (v *view) age(live bool, iat, t time.Time) time.Duration {
 	return min(t.Sub(iat), elapsed(v.asOf, t))
 }
 
-// elapsed is the larger of the monotonic and the wall clock's idea of t - from:
-// neither a clock that was set back nor a machine that slept makes a view
-// younger. Of the zero time it is more than any bound.
+// elapsed is t - from by the monotonic or the wall clock, whichever is more. So neither
+// a clock that was set back nor a machine that slept makes a view younger. For the zero
+// time it is more than any limit.
 func elapsed(from, t time.Time) time.Duration {
 	return max(t.Sub(from), time.Duration(t.UnixNano()-from.UnixNano()))
 }
