@@ -35,7 +35,7 @@ func TestTokenFile(t *testing.T) {
 		}
 		first := lasting(time.Hour)
 		writeFile(t, path, []byte(first+"\n"))
-		time.Sleep(time.Second) // a file that is not in order is looked at again soon
+		time.Sleep(time.Second) // a bad file is looked at again soon
 
 		mustGive(t, source, first)
 		if leak := commonRun(fmt.Sprintf("%v %+v %#v", source, source, source), first, 16); leak != "" {

@@ -1,5 +1,5 @@
 // Demo runs the two services of the examples on the loopback interface, with a
-// cluster of the test kit in the place of a real one, and shows who gets in.
+// cluster of the test kit instead of a real one, and shows who gets in.
 // Then it verifies tokens that real API servers minted. It exits with status 1
 // if any row is not as it should be.
 //

@@ -104,7 +104,7 @@ func verifyAll(ctx context.Context, out io.Writer, folder string, keys kubejwt.K
 	return wrong, table.Flush()
 }
 
-// judge tells a verdict from an error that says nothing of the token.
+// judge returns the verdict, or an error that is not about the token.
 func judge(claims kubejwt.Claims, err error) (verdict, why string, _ error) {
 	invalid, isInvalid := errors.AsType[*kubejwt.InvalidTokenError](err)
 	switch {

@@ -1,3 +1,3 @@
-// Package bench holds this library beside its peers. It is a module of its own,
-// so that they don't enter the graph of those who use the library.
+// Package bench compares this library with its peers. It is a module of its own, so
+// that users of the library don't depend on them.
 package bench

@@ -55,7 +55,7 @@ func newPlot(title string) *plot.Plot {
 	return p
 }
 
-// save writes a picture that does without the fonts of this machine.
+// save writes a picture that needs no font of this machine.
 func save(p *plot.Plot, to string) error {
 	picture, err := p.WriterTo(24*vg.Centimeter, 11*vg.Centimeter, "svg")
 	if err != nil {

@@ -60,7 +60,7 @@ func withoutCores(name string) string {
 	return name[:cut]
 }
 
-// ratio is one that the library means to keep: of two benchmarks in one run.
+// ratio is a ratio of two benchmarks in one run that the library has to keep.
 type ratio struct {
 	what        string
 	over, under string
@@ -122,7 +122,7 @@ func ratios() []ratio {
 	return append(list, serveRatios()...)
 }
 
-// largest is RS256 by the largest key that is taken.
+// largest is RS256 with the largest key that is accepted.
 const largest = "RS256-8192"
 
 // table is in Markdown. A ratio beyond its bound says so.
