@@ -82,8 +82,9 @@ type decoder struct {
 }
 
 var (
-	errTooLarge = fmt.Errorf("an object of more than %d bytes, or more than %d without a string", maxObjectSize, maxHeld)
-	errForeign  = errors.New("not what an API server writes")
+	errTooLarge = fmt.Errorf("an object of more than %d bytes, or more than %d without a string",
+		maxObjectSize, maxHeld)
+	errForeign = errors.New("not what an API server writes")
 )
 
 func newDecoder(from io.Reader) *decoder {
