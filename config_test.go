@@ -125,7 +125,7 @@ func TestConfigIsJudged(t *testing.T) {
 	}
 }
 
-// What can't be seen in a value is told of: no token would match it.
+// An invisible character in a value is an error: no token would match it.
 func TestInvisibleCharacters(t *testing.T) {
 	k := newKit(t)
 	for field, set := range map[string]func(c *kubejwt.Config, odd string){
@@ -150,7 +150,7 @@ func TestInvisibleCharacters(t *testing.T) {
 	}
 }
 
-// An audience that is an issuer, be it a former one, is told of.
+// An audience that is an issuer, or a former one, is logged.
 func TestAudienceThatIsAnIssuer(t *testing.T) {
 	k := newKit(t)
 	for audience, want := range map[string]bool{k.config.Issuer: true, "https://former.example": true, "data-store": false} {
@@ -278,7 +278,7 @@ func TestAudienceThatIsALearntIssuer(t *testing.T) {
 	}
 }
 
-// In a pod the same fields are judged, and what only New takes is told of.
+// In a pod the same fields are checked, and what only New takes is an error.
 func TestInClusterConfig(t *testing.T) {
 	t.Setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
 	t.Setenv("KUBERNETES_SERVICE_PORT", "443")

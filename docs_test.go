@@ -24,7 +24,7 @@ func trimLines(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// Every piece of Go in the README and its docs stands in a file that is compiled.
+// Every piece of Go in the README and its docs is also in a file that is compiled.
 func TestReadmeCompiles(t *testing.T) {
 	var compiled string
 	for _, file := range []string{"example_test.go", "readme_test.go"} {

@@ -9,7 +9,7 @@ import (
 	"github.com/kubejwt/kubejwt/kubejwttest"
 )
 
-// What is told of unverified values is ASCII, short, and no token.
+// What is shown of unverified values is ASCII, short, and no token.
 func TestQuotedValues(t *testing.T) {
 	k := newKit(t)
 	v := mustNew(t, k.config)

@@ -84,7 +84,7 @@ func TestCallAndProxies(t *testing.T) {
 	}
 }
 
-// What a service echoes of the token is not printed, whatever it stands in.
+// If a service echoes the token, that is not printed, whatever is around it.
 func TestCallWithholdsTheToken(t *testing.T) {
 	token := kubejwttest.NewCluster(t).Mint(caller)
 	file := writeFile(t, token)

@@ -41,7 +41,7 @@ func TestMembers(t *testing.T) {
 	}
 }
 
-// A Secret-based token is told by its flat claims, which are quoted once.
+// A Secret-based token is recognised by its flat claims, which are quoted once.
 func TestFlatClaims(t *testing.T) {
 	legacy := caller
 	legacy.Claims = map[string]any{

@@ -8,7 +8,7 @@ import (
 )
 
 // In a pod whose token can't be read, an API server that asks who calls answers
-// 401 or 403. The reason is the token that was not sent, and it is told.
+// 401 or 403. The reason is the token that was not sent, and the error says so.
 func TestInClusterWithoutToken(t *testing.T) {
 	cluster := kubejwttest.NewCluster(t)
 	host, port, _ := strings.Cut(strings.TrimPrefix(cluster.Config("any").Issuer, "https://"), ":")

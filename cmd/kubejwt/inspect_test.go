@@ -88,7 +88,7 @@ func TestIssuerWithSlash(t *testing.T) {
 	}
 }
 
-// What the library alone knows is told beside the verdict that it explains.
+// What only the library knows is shown beside the verdict that it explains.
 func TestVerifyShowsTheLog(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -89,7 +89,7 @@ func TestRegisteredAgreesWithTheLibrary(t *testing.T) {
 	}
 }
 
-// All faults of rule 7 are told, the library's first, and each once.
+// All faults of rule 7 are shown once, the library's first.
 func TestVerifyTellsAllFaultsOfRule7(t *testing.T) {
 	cluster := kubejwttest.NewCluster(t)
 	keys := writeFile(t, string(cluster.PublicKeysPEM()))

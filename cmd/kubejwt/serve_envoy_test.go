@@ -82,7 +82,7 @@ func mustBeServed(t *testing.T, bootstrap proto.Message, config *authzv3.ExtAuth
 	}
 }
 
-// What is no configuration of Envoy is told from one.
+// The check tells a configuration of Envoy from anything else.
 func TestExamplesEnvoyBad(t *testing.T) {
 	data, err := os.ReadFile(root + "/examples/proxies/envoy.yaml")
 	if err != nil {

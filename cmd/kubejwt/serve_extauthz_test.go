@@ -101,7 +101,7 @@ func TestExtAuthz(t *testing.T) {
 	}
 }
 
-// mustAnswerAs holds a refusal over gRPC against the one over HTTP.
+// mustAnswerAs compares a refusal over gRPC with the one over HTTP.
 func mustAnswerAs(t *testing.T, denied *authv3.DeniedHttpResponse, overHTTP *http.Response, status int) {
 	t.Helper()
 	if got := int(denied.GetStatus().GetCode()); got != status || overHTTP.StatusCode != status {
@@ -162,7 +162,7 @@ func TestExtAuthzIdentity(t *testing.T) {
 	}
 }
 
-// Without keys, Envoy's client is told when to try again.
+// Without keys, the answer tells Envoy's client when to try again.
 func TestExtAuthzOutage(t *testing.T) {
 	cluster := kubejwttest.NewCluster(t)
 	cluster.SetAvailable(false)

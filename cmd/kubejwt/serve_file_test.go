@@ -64,7 +64,7 @@ func TestServeFile(t *testing.T) {
 const goodIssuers = "issuers:\n- issuer: https://issuer.example\n"
 const goodPolicies = "policies:\n- name: a\n  audiences: [a]\n  serviceAccounts: [a/b]\n"
 
-// A bad file is told with line, field and what was expected, and the JSON Schema
+// The error for a bad file has line, field and what was expected, and the JSON Schema
 // says the same of it where a schema can.
 func TestServeFileErrors(t *testing.T) {
 	schema := fileSchema(t)

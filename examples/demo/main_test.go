@@ -32,7 +32,7 @@ func TestRecorded(t *testing.T) {
 	}
 }
 
-// A row that is not as it should be is told, and counts.
+// A row that is not as it should be is marked, and counts.
 func TestBadRow(t *testing.T) {
 	var out bytes.Buffer
 	if newTable(&out).row("who", 401, 200, "the data") || !strings.Contains(out.String(), "BAD") {

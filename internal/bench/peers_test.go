@@ -31,7 +31,7 @@ var peers = []peer{
 	{"go-oidc v3", goOIDC},
 }
 
-// identity is who a token is taken for.
+// identity is the caller that a library finds in a token.
 type identity struct{ subject, namespace, name string }
 
 // kubernetesClaims is what a caller has to read to know who it is.

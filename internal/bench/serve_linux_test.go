@@ -43,7 +43,7 @@ type guard struct {
 // asker is one connection to a guard. It tells whether the caller may call.
 type asker func(token string) (allowed bool, err error)
 
-// TestServe holds the servers of BenchmarkServe against a good and a bad token:
+// TestServe sends a good and a bad token to the servers of BenchmarkServe:
 // a server that lets everybody in has no place there.
 func TestServe(t *testing.T) {
 	if testing.Short() {

@@ -61,7 +61,7 @@ func (c *cluster) benchmarkVerify(b *testing.B, cacheSize int) {
 	}
 }
 
-// many are tokens of a pod on a node, each with another jti. But for the first
+// many are tokens of a pod on a node, each with another jti. Except for the first
 // they are signed here, as the API server would take longer.
 func (c *cluster) many(b *testing.B, n int) (tokens []string) {
 	b.Helper()
