@@ -201,9 +201,12 @@ func (w *Watcher) Run(ctx context.Context) error {
 	if !w.begin() {
 		return errors.New("kubejwt/revocation: Run was called before")
 	}
-	defer w.state.Store(ended)
 	defer w.apiServer.client.CloseIdleConnections()
 	var streams sync.WaitGroup
+	streams.Go(func() {
+		<-ctx.Done()
+		w.state.Store(ended) // even if a Transport holds Run up
+	})
 	for _, s := range w.streams {
 		streams.Go(func() { s.follow(ctx) })
 	}

@@ -178,6 +178,38 @@ func TestTransportThatPanics(t *testing.T) {
 	})
 }
 
+// A Transport that ignores the end of its context holds Run up, and no more.
+func TestTransportThatHangs(t *testing.T) {
+	c := kubejwttest.NewCluster(t)
+	var release chan bool
+	transport := roundTrip(func(*http.Request) (*http.Response, error) {
+		<-release
+		return nil, errors.New("late")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		release = make(chan bool)
+		s := newService(t, c, revocation.Options{Transport: transport})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- s.watcher.Run(ctx) }()
+		synctest.Wait()
+		token := s.Mint(ofPod("a"))
+		s.expect("before the first list", token, accepted)
+		cancel()
+		synctest.Wait()
+		s.expect("when the context has ended", token, undecided)
+		select {
+		case err := <-ended:
+			t.Errorf("Run has ended before its goroutines: %v", err)
+		default:
+		}
+		close(release)
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}
+
 // The log is calm: streams end all the time, and an outage is told of once.
 func TestLogIsCalm(t *testing.T) {
 	var log logBuffer
