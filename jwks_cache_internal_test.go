@@ -379,7 +379,7 @@ func TestFailureWithinTheLife(t *testing.T) {
 		}
 		s.recover()
 		time.Sleep(keypolicy.MaxBackoff)
-		s.log.Reset()
+		s.clearLog()
 		s.mustKnowAtOnce("old")
 		s.settle()
 		if got := s.verifier.Stats(); got.LastError != nil || time.Until(got.NextFetch) < 40*time.Minute {
@@ -1203,7 +1203,7 @@ func TestKeyEventsAreLogged(t *testing.T) {
 			t.Helper()
 			s.settle()
 			text := s.logged()
-			s.log.Reset()
+			s.clearLog()
 			for _, line := range lines {
 				if !strings.Contains(text, line) {
 					t.Errorf("no %q in the log:\n%s", line, text)

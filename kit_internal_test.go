@@ -292,6 +292,13 @@ func (s *story) logged() string {
 	return s.log.String()
 }
 
+// clearLog forgets what was logged. It waits like logged, because a fetch that
+// ended in the background may have written last.
+func (s *story) clearLog() {
+	synctest.Wait()
+	s.log.Reset()
+}
+
 // settle lets a fetch in the background end.
 func (s *story) settle() {
 	time.Sleep(s.latency)

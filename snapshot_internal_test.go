@@ -144,7 +144,7 @@ func TestSnapshotThatCannotBeRead(t *testing.T) {
 		release := make(chan bool)
 		f.roots = func(context.Context) string { <-release; return "" }
 		s.restart()
-		s.log.Reset()
+		s.clearLog()
 
 		token := s.mint("old")
 		for name, call := range map[string]func(context.Context) error{
@@ -216,7 +216,7 @@ func TestSnapshotThatComesLate(t *testing.T) {
 					return ""
 				}
 				s.restart()
-				s.log.Reset()
+				s.clearLog()
 				s.rotate("old", "new")
 				if tt.answers {
 					s.must(s.mintOf("https://two.example", "new"), "")
@@ -311,7 +311,7 @@ func TestSnapshotThatDoesNotFit(t *testing.T) {
 				s.mustKnow("old")
 				s.failWith(errors.New("connection refused"))
 				s.restart()
-				s.log.Reset()
+				s.clearLog()
 				tt.change(s, f)
 				if tt.name == "as it was" {
 					s.mustKnow("old")
