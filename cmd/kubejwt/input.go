@@ -24,6 +24,8 @@ type input struct {
 	taken string // how the token was taken; "" if it came alone
 	is    string // what the input is, if no token could be taken; quotes none of it
 	toDo  string // how to get at the token then
+
+	several bool // tokens, so that nobody can tell which one is meant
 }
 
 // readInput finds the token in data, or says what data is.
@@ -47,9 +49,10 @@ func readInput(data []byte) input {
 	}
 	if len(found) > 1 {
 		return input{
-			token: text,
-			is:    fmt.Sprintf("%d different tokens", len(found)),
-			toDo:  "give one of them, alone; for tokens on a line each: head -n 1 FILE | kubejwt verify ...",
+			token:   text,
+			several: true,
+			is:      fmt.Sprintf("%d different tokens", len(found)),
+			toDo:    "give one of them, alone; for tokens on a line each: head -n 1 FILE | kubejwt verify ...",
 		}
 	}
 	taken := "it was taken out of " + found[0].wrapping(text)

@@ -22,7 +22,8 @@ The token is the argument, the content of -token-file, or standard input. On the
 command line other users of this machine can see it, and the shell remembers it.
 Neither the token nor its signature is ever printed, and nothing is sent.
 
-Exit status: 0 it is a token, 1 it is not, 2 wrong usage.
+Exit status: 0 its claims are shown, 1 it has none, or there are several tokens,
+2 wrong usage.
 
     kubectl create token api -n shop --audience data-store | kubejwt inspect
 
@@ -92,11 +93,12 @@ type inspection struct {
 func inspect(in input, file string, now time.Time) *inspection {
 	i := &inspection{in: in, claimed: readClaimed(in.token), now: now}
 	i.kind, i.boundTo = tokenKind(i.claimed.payload)
-	if i.claimed.header.object == nil || i.claimed.payload.object == nil {
+	if in.several || i.claimed.header.object == nil || i.claimed.payload.object == nil {
 		i.kind = noToken
 		return i
 	}
-	if i.kind == projected || i.kind == extended {
+	isWhole := in.is == ""
+	if isWhole && (i.kind == projected || i.kind == extended) {
 		i.command = verifyCommand(i.claimed.payload, file)
 	}
 	return i
@@ -182,6 +184,11 @@ func (i *inspection) print(p process) error {
 	}
 	const warning = "Nothing below is proven: anybody can write such a token."
 	page.addHanging(2, span{plain, warning}, span{bad, "UNVERIFIED."}, span{plain, " "})
+	if i.in.is != "" {
+		page.skip()
+		page.addHanging(2, span{plain, "it is " + i.in.is + "."}, span{bad, "Not a whole token"}, span{plain, ": "})
+		addLabelled(page, "to do", i.toDo())
+	}
 	page.skip()
 	page.mark = "unverified"
 	addLabelled(page, "kind", i.describe())
@@ -250,6 +257,9 @@ func (i *inspection) printJSON(p process) error {
 	if i.kind == noToken {
 		out.Is, out.ToDo = i.whatItIs(), i.toDo()
 		return writeJSON(p, out)
+	}
+	if i.in.is != "" {
+		out.Is, out.ToDo = i.in.is, i.toDo()
 	}
 	out.Unverified = i.claimed.json()
 	out.VerifyCommand = strings.Join(i.command, "\n")

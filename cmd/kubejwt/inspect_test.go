@@ -107,3 +107,38 @@ func TestVerifyShowsTheLog(t *testing.T) {
 	r := kubejwtWith(t, cluster.Mint(caller), "verify", "-audience", "data-store", "-issuer", cluster.Config("any").Issuer, "-jwks-url", server.URL)
 	r.mustSay(t, exitRefused, "unknown_key", "What the library logged:", "a key is not used", "small")
 }
+
+// What is no whole token is shown as far as it goes, and named. Of several
+// tokens none is shown: the reader may have meant another.
+func TestInspectOfPieces(t *testing.T) {
+	token, other := readToken(t, "pod_bound"), readToken(t, "unbound")
+	parts := strings.Split(token, ".")
+	for name, test := range map[string]struct {
+		input, is string
+		exit      int
+	}{
+		"whole":              {token, "", exitOK},
+		"no signature":       {parts[0] + "." + parts[1], "without the signature", exitOK},
+		"an empty signature": {parts[0] + "." + parts[1] + ".", "an unsigned token", exitOK},
+		"cut off":            {token + "...", "cut off", exitOK},
+		"a dot too many":     {token + ".", "4 parts", exitOK},
+		"two tokens":         {token + "\n" + other, "2 different tokens", exitRefused},
+	} {
+		r := kubejwtWith(t, test.input, "inspect")
+		r.mustSay(t, test.exit, test.is)
+		asJSON := kubejwtWith(t, test.input, "inspect", "-json")
+		asJSON.mustSay(t, test.exit, test.is)
+		if told := strings.Contains(r.out, "Not a whole token"); told != (test.is != "" && test.exit == exitOK) {
+			t.Errorf("%s: told to be no whole token: %t\n%s", name, told, r.out)
+		}
+		for _, r := range []result{r, asJSON} {
+			if judged := strings.Contains(r.out, "kubejwt verify -key-file"); judged != (test.is == "") {
+				t.Errorf("%s: a command judges it: %t\n%s", name, judged, r.out)
+			}
+			if shown := strings.Contains(r.out, "system:serviceaccount:api:api"); shown != (test.exit == exitOK) {
+				t.Errorf("%s: its claims are shown: %t\n%s", name, shown, r.out)
+			}
+			mustHoldNothingOf(t, token, r)
+		}
+	}
+}
