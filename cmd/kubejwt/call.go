@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
@@ -30,7 +29,8 @@ Calls a service with a mounted token, and prints the status of the answer and
 its body, indented and in ASCII. The file is read again as kubelet renews it;
 the token goes to the scheme, host and port of URL and nowhere else: redirects
 are not followed, and for http:// no proxy is used. With -interval, -ca-file is
-read again too.
+read again too. What the service repeats of the token is withheld, in base64 and
+hexadecimal too.
 
 Exit status: 0 if the (last) answer was 2xx, 1 if not, 2 wrong usage.
 
@@ -153,12 +153,12 @@ type client struct {
 	target *url.URL
 	caFile string
 	roots  []byte // the content of caFile that http trusts
-	token  oauth2.TokenSource
+	token  *sentToken
 	http   *http.Client
 }
 
 func newClient(f callFlags, target *url.URL, stderr io.Writer) *client {
-	c := &client{stderr: stderr, target: target, caFile: f.caFile, token: kubejwt.TokenFile(f.tokenFile)}
+	c := &client{stderr: stderr, target: target, caFile: f.caFile, token: &sentToken{source: kubejwt.TokenFile(f.tokenFile)}}
 	c.http = &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Timeout:       f.timeout,
@@ -235,15 +235,20 @@ func (c *client) call(ctx context.Context, p process) (ok bool, err error) {
 	}
 	response, err := c.http.Do(request)
 	if err != nil {
-		return false, err
+		return false, c.withoutToken(err)
 	}
 	defer response.Body.Close()
 	body, err := readAtMost(response.Body, maxBody+1)
 	if err != nil {
-		return false, err
+		return false, c.withoutToken(err)
 	}
-	fmt.Fprintln(p.stdout, strings.ReplaceAll(withoutTokens(response.Status), "\n", " "))
-	text := withoutTokens(string(body[:min(len(body), maxBody)]))
+	echoed := newEchoes(c.token.last)
+	status := strings.ReplaceAll(echoed.withhold(response.Status), "\n", " ")
+	if len(status) > maxQuoted {
+		status = status[:maxQuoted] + "..."
+	}
+	fmt.Fprintln(p.stdout, status)
+	text := echoed.withhold(string(body[:min(len(body), maxBody)]))
 	for line := range strings.Lines(text) {
 		// Indented, so that no line of it looks like the status of another answer.
 		fmt.Fprintln(p.stdout, "  "+strings.TrimRight(line, "\r\n"))
@@ -254,13 +259,22 @@ func (c *client) call(ctx context.Context, p process) (ok bool, err error) {
 	return response.StatusCode/100 == 2, nil
 }
 
-// withoutTokens is text without the token that a service may echo.
-func withoutTokens(text string) string {
-	words := regexp.MustCompile(`[A-Za-z0-9_.-]{16,}`)
-	return words.ReplaceAllStringFunc(text, func(word string) string {
-		if quote.HoldsToken(word) {
-			return withheld
-		}
-		return word
-	})
+// withoutToken is err without what a server repeats of the token in an answer
+// that is no HTTP.
+func (c *client) withoutToken(err error) error {
+	return errors.New(newEchoes(c.token.last).withhold(err.Error()))
+}
+
+// sentToken is a source that remembers the token that it gave last.
+type sentToken struct {
+	source oauth2.TokenSource
+	last   string
+}
+
+func (s *sentToken) Token() (*oauth2.Token, error) {
+	token, err := s.source.Token()
+	if err == nil {
+		s.last = token.AccessToken
+	}
+	return token, err
 }

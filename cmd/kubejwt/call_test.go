@@ -9,7 +9,10 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log"
 	"math/big"
@@ -88,6 +91,11 @@ func TestCallAndProxies(t *testing.T) {
 func TestCallWithholdsTheToken(t *testing.T) {
 	token := kubejwttest.NewCluster(t).Mint(caller)
 	file := writeFile(t, token)
+	signature := token[strings.LastIndex(token, ".")+1:]
+	decoded, err := base64.RawURLEncoding.DecodeString(signature)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, body := range map[string]string{
 		"alone":               token,
 		"in a header":         "Authorization: Bearer " + token,
@@ -97,13 +105,25 @@ func TestCallWithholdsTheToken(t *testing.T) {
 		"in base64":           encode(token),
 		"in base64 after a :": "Basic " + encode("abc"+token), // a multiple of three before it
 		"cut off":             token[:100],
+		"its signature":       `{"header": {"alg": "RS256"}, "signature": "` + signature + `"}`,
+		"in plain base64":     base64.StdEncoding.EncodeToString(decoded),
+		"its signature, hex":  hex.EncodeToString(decoded),
+		"in capital hex":      strings.ToUpper(hex.EncodeToString([]byte(token))),
+		"folded":              fold(token, 76, 76),
+		"Bearer in base64":    encode("Bearer " + token),
+		"Basic":               "Basic " + encode("user:"+token),
+		"in base64 thrice":    encode(encode(encode("Bearer " + token))),
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "<"+body+">") }))
 		r := kubejwtWith(t, "", "call", "-token-file", file, server.URL)
 		server.Close()
 		r.mustSay(t, exitOK, "200 OK", withheld)
-		mustHoldNothingOf(t, token, r)
-		mustHoldNothingOf(t, encode(token), r)
+		for _, secret := range []string{
+			token, encode(token), encode("x" + token)[4:], encode("xx" + token)[4:], encode(string(decoded)), hex.EncodeToString(decoded),
+			encode(encode(encode("Bearer " + token))),
+		} {
+			mustHoldNothingOf(t, secret[:len(secret)*9/10], r) // a last line may be too short to tell
+		}
 		if t.Failed() {
 			t.Fatal(name)
 		}
@@ -111,6 +131,40 @@ func TestCallWithholdsTheToken(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "monkeyJobs, and no token") }))
 	defer server.Close()
 	kubejwtWith(t, "", "call", "-token-file", file, server.URL).mustSay(t, exitOK, "monkeyJobs, and no token")
+}
+
+// A status line and an error are a server's to write too. They are bounded, and
+// no more than a body do they repeat the token.
+func TestCallWithholdsTheTokenInStatusAndErrors(t *testing.T) {
+	token := kubejwttest.NewCluster(t).Mint(caller)
+	file := writeFile(t, token)
+	for _, secret := range []string{token, token[strings.LastIndex(token, ".")+1:], encode("Bearer " + token), strings.Repeat("A", 9000)} {
+		for _, answer := range []string{
+			"HTTP/1.1 200 %s\r\nContent-Length: 0\r\n\r\n", "%s\r\n\r\n", "HTTP/1.1 200 OK\r\nno colon %s\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n",
+			"HTTP/1.1 200 OK\r\nTransfer-Encoding: %s\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%s\r\n",
+		} {
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				connection, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				defer connection.Close()
+				connection.Read(make([]byte, 8192))
+				fmt.Fprintf(connection, answer, secret)
+			}()
+			r := kubejwtWith(t, "", "call", "-token-file", file, "http://"+listener.Addr().String())
+			listener.Close()
+			mustHoldNothingOf(t, token, r)
+			mustHoldNothingOf(t, encode("x" + token)[4:], r)
+			if length := len(r.out + r.errOut); length == 0 || length > maxMessage+100 {
+				t.Errorf("%.60q: %d bytes are printed", answer, length)
+			}
+		}
+	}
 }
 
 // What a server sends unasked is logged by net/http itself. It comes out as tame
