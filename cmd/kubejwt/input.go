@@ -31,6 +31,9 @@ type input struct {
 // readInput finds the token in data, or says what data is.
 func readInput(data []byte) input {
 	text, encoding := toUTF8(data)
+	if colourless := colours.ReplaceAllString(text, ""); colourless != text && encoding == "" {
+		text, encoding = colourless, "colours of a terminal stood around it, and were taken off"
+	}
 	text = strings.TrimFunc(text, isBlankRune)
 	if isJWT(text) {
 		return input{token: text, taken: encoding}
@@ -68,8 +71,11 @@ const pipeCommand = "kubectl create token NAME -n NAMESPACE --audience AUDIENCE 
 var (
 	alone   = regexp.MustCompile(`^eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$`)
 	inside  = regexp.MustCompile(`eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+`)
-	encoded = regexp.MustCompile(`(?:ZXlK|WlhsS)[A-Za-z0-9+/_-]{40,}=*`)
-	folded  = regexp.MustCompile(`(?:eyJ|ZXlK|WlhsS)[A-Za-z0-9+/_.=-]*(?:\\?\r?\n[ \t>]*[A-Za-z0-9+/_.=-]+)+`)
+	encoded = regexp.MustCompile(`[A-Za-z0-9+/_-]{40,}=*`)
+	inWord  = regexp.MustCompile(`(?:ZXlK|WlhsS)[A-Za-z0-9+/_-]{40,}=*`) // after other letters
+	folded  = regexp.MustCompile(`(?:eyJ|ZXlK|WlhsS|[A-Za-z0-9+/]{60})[A-Za-z0-9+/_.=-]*` +
+		`(?:\\?\r?\n[ \t>]*[A-Za-z0-9+/_.=-]+)+`)
+	colours = regexp.MustCompile(`\x1b\[[0-9;]*[mK]`)
 	cutOff  = regexp.MustCompile(`(?:^|[^A-Za-z0-9])eyJ[A-Za-z0-9_.-]*?(?:\.\.\.|…)`)
 )
 
@@ -127,10 +133,10 @@ func findTokens(text string, depth int) []foundToken {
 	}
 	for _, raw := range folded.FindAllString(text, -1) {
 		if joined, lines, ok := unfold(raw); ok {
-			text = strings.ReplaceAll(text, raw, " ")
 			for _, f := range findTokens(joined, depth) {
 				f.raw, f.lines = raw, lines
 				add(f)
+				text = strings.ReplaceAll(text, raw, " ")
 			}
 		}
 	}
@@ -142,11 +148,16 @@ func findTokens(text string, depth int) []foundToken {
 	if depth == maxDecoded {
 		return all
 	}
-	for _, raw := range encoded.FindAllString(text, -1) {
-		for _, f := range findTokens(decode64(raw), depth+1) {
-			f.raw = raw
-			f.decoded++
-			add(f)
+	for _, found := range all {
+		text = strings.ReplaceAll(text, found.token, " ") // its parts are base64, and may hold another
+	}
+	for _, word := range encoded.FindAllString(text, -1) {
+		for _, raw := range []string{word, inWord.FindString(word)} {
+			for _, f := range findTokens(decode64(raw), depth+1) {
+				f.raw = raw
+				f.decoded++
+				add(f)
+			}
 		}
 	}
 	return all
@@ -215,6 +226,7 @@ func (f foundToken) wrapping(text string) string {
 
 var (
 	bearer     = regexp.MustCompile(`(?i)\bbearer["']?$`)
+	basic      = regexp.MustCompile(`(?i)\bbasic["']?$`)
 	assignment = regexp.MustCompile(`(?i)^(?:export |set |declare -x |\$env:|\$)?[A-Za-z_][A-Za-z0-9_]* ?=\s*["']?$`)
 )
 
@@ -230,6 +242,8 @@ func nameWrapping(text, before, after string) string {
 		return "quotes"
 	case bearer.MatchString(before):
 		return "an Authorization header: it is what follows Bearer"
+	case basic.MatchString(before):
+		return "an Authorization header of Basic, as its user or password"
 	case assignment.MatchString(before):
 		return "an assignment: it is what follows ="
 	case strings.HasSuffix(strings.ToLower(rest), "token:"):
@@ -272,11 +286,19 @@ func describe(data []byte, text string) (is, toDo string) {
 	switch {
 	case len(data) > 64*jws.MaxSize, len(text) > jws.MaxSize && isCompact(text):
 		return "", "" // the library says enough
-	case strings.HasPrefix(text, "{"):
-		return describeJSON(text) + size, whole
-	case strings.Contains(text, "PRIVATE KEY-----"):
+	case isJWT(withoutBlanks(text)):
+		return "a token with blanks or line breaks in it" + size,
+			"take them out, if nothing else is missing: tr -dc 'A-Za-z0-9._-' < FILE | kubejwt verify ..."
+	case strings.Contains(text, "PRIVATE KEY-----"), isPrivateJWK(text):
 		return "a private key" + size, "never give it away: kubejwt only needs public keys, with -key-file, " +
 			"and here a token"
+	case strings.HasPrefix(text, "{"):
+		if is, toDo := describeCredential(text); is != "" {
+			return is + size, toDo
+		}
+		return describeJSON(text) + size, whole
+	case kubeconfigLook.MatchString(text):
+		return "a kubeconfig without a token in it" + size, ownTokens
 	case strings.Contains(text, "-----BEGIN"):
 		return "PEM" + size, "give public keys with -key-file, and here a token: " + pipeCommand
 	case strings.HasPrefix(text, "sha256~"):
@@ -298,6 +320,42 @@ func describe(data []byte, text string) (is, toDo string) {
 	}
 }
 
+// kubeconfigLook is what a kubeconfig in YAML looks like.
+var kubeconfigLook = regexp.MustCompile(`(?m)^kind: ["']?Config\b`)
+
+func withoutBlanks(text string) string {
+	return strings.Map(func(r rune) rune {
+		if isBlankRune(r) {
+			return -1
+		}
+		return r
+	}, text)
+}
+
+// isPrivateJWK reports whether text is a JWK, or a set of them, with the
+// private part of a key.
+func isPrivateJWK(text string) bool {
+	type jwk struct{ D string }
+	var set struct {
+		jwk
+		Keys []jwk
+	}
+	isPrivate := func(key jwk) bool { return key.D != "" }
+	return json.Unmarshal([]byte(text), &set) == nil && (isPrivate(set.jwk) || slices.ContainsFunc(set.Keys, isPrivate))
+}
+
+// describeCredential says what the token of an ExecCredential or TokenRequest
+// is, if it is no JWT.
+func describeCredential(text string) (is, toDo string) {
+	var document struct{ Status struct{ Token string } }
+	if json.Unmarshal([]byte(text), &document) != nil || document.Status.Token == "" {
+		return "", ""
+	}
+	token := document.Status.Token
+	is, toDo = describe([]byte(token), token)
+	return documentName(text) + " with " + is, toDo
+}
+
 func isControl(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) }
 
 // isCompact reports whether text has no other characters than a token.
@@ -312,8 +370,10 @@ func describeCompact(text string) string {
 		return "one part of a token, its header or payload"
 	case len(segments) == 1:
 		return "one piece without a dot: a signature alone, a part of a token, or no token at all"
-	case len(segments) == 2:
+	case len(segments) == 2 && readPart(segments[0]).object != nil && readPart(segments[1]).object != nil:
 		return "two parts of a token, without the signature"
+	case len(segments) == 2 && readPart(segments[0]).object != nil:
+		return "two parts of a token, one of which is its signature or damaged"
 	case len(segments) == 3 && segments[2] == "":
 		return "an unsigned token, with nothing after its second dot"
 	case len(segments) == 5:
@@ -321,7 +381,7 @@ func describeCompact(text string) string {
 	case len(segments) == 3:
 		return "three parts, of which the first is not the header of a token"
 	default:
-		return fmt.Sprintf("%d parts, where a token has three", len(segments))
+		return fmt.Sprintf("%d parts with dots between them, where a token has three", len(segments))
 	}
 }
 
