@@ -158,7 +158,10 @@ type client struct {
 }
 
 func newClient(f callFlags, target *url.URL, stderr io.Writer) *client {
-	c := &client{stderr: stderr, target: target, caFile: f.caFile, token: &sentToken{source: kubejwt.TokenFile(f.tokenFile)}}
+	c := &client{
+		stderr: stderr, target: target, caFile: f.caFile,
+		token: &sentToken{source: kubejwt.TokenFile(f.tokenFile)},
+	}
 	c.http = &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Timeout:       f.timeout,
