@@ -38,7 +38,7 @@ func flagOf(verb, field string) string {
 // inFlags replaces the library's field names with the names of a verb's flags, except
 // in quotes and in paths, which come from somebody else.
 func inFlags(verb, text string) string {
-	text = strings.ReplaceAll(text, "kubejwt: ", "")
+	text = namePipes(strings.ReplaceAll(text, "kubejwt: ", ""))
 	// In "Config.Keys: RemoteKeys.CAFile: …" the second name is the flag.
 	text = regexp.MustCompile(`\bConfig\.Keys: (RemoteKeys\.|KeyFile|PublicKeys)`).ReplaceAllString(text, "$1")
 	words := regexp.MustCompile(`"(?:[^"\\]|\\.)*"|[^\s"(),:]+`)

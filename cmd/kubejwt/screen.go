@@ -53,7 +53,7 @@ const maxMessage = 2000
 // complain prints a message on one line. With a line break in it, from a file name for
 // instance, it would look like two messages.
 func complain(to io.Writer, verb, text string) {
-	text = strings.NewReplacer("\r\n", "; ", "\n", "; ", "\t", " ").Replace(withhold(text))
+	text = strings.NewReplacer("\r\n", "; ", "\n", "; ", "\t", " ").Replace(withhold(namePipes(text)))
 	if len(text) > maxMessage {
 		text = text[:maxMessage] + "..."
 	}
