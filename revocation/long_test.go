@@ -282,7 +282,9 @@ func TestMutations(t *testing.T) {
 		{"deletions are forgotten too soon", "view.go", "keepGone = maxApart + clockSlack", "keepGone = maxApart", "TestGoneIsFinal"},
 		{"evidence is the view alone", "view.go", "min(t.Sub(iat), elapsed(v.asOf, t))", "elapsed(v.asOf, t)", "TestView"},
 		{"Run is not needed", "revocation.go", "case notRunning:\n\t\treturn errNotRunning\n\tcase ended:\n\t\treturn errEnded\n\t}\n\tscope", "}\n\tscope", "TestNotRunning"},
-		{"refused lists are not told", "follow.go", "denied := denies(err)", "denied := false && denies(err)", "TestDenied"},
+		{"refused lists are not told", "follow.go", "if denies(err) && s", "if false && denies(err) && s", "TestDenied"},
+		{"strings are held whole", "stream.go", "s.cut = s.length >= maxString", "s.cut = false", "TestDecoderIsBounded"},
+		{"each stream that ends is told", "follow.go", "if !stood {", "if true {", "TestLogIsCalm"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			out, failed := runMutated(t, tt.file, tt.old, tt.new, tt.test)
