@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -588,6 +589,44 @@ func TestSecretsInURLs(t *testing.T) {
 		config.Keys = kubejwt.RemoteKeys{JWKSURL: url}
 		if _, err := kubejwt.New(config); err == nil || strings.Contains(err.Error(), secretText) {
 			t.Errorf("%v: want an error without the secret", err)
+		}
+	}
+}
+
+// The error of a caller's Transport may quote the URL that it was asked for, or
+// one that it was sent to. Why it failed is told.
+func TestSecretsInTransportErrors(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	known := cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}})
+	about := func(to string, why error) error { return &url.Error{Op: "Get", URL: to, Err: why} }
+	tired := errors.New("giving up after 3 attempts")
+	for name, tt := range map[string]struct {
+		fails func(asked *url.URL) error
+		want  string
+	}{
+		"no query":         {func(*url.URL) error { return about("https://a.example/keys", tired) }, `https://a.example/keys": giving up`},
+		"its URL":          {func(asked *url.URL) error { return about(asked.String(), tired) }, "giving up after 3 attempts"},
+		"its URL, wrapped": {func(asked *url.URL) error { return fmt.Errorf("pool: %w", about(asked.String(), tired)) }, "giving up"},
+		"another URL":      {func(*url.URL) error { return about("https://b.example/?X-Other="+secretText, tired) }, "giving up"},
+		"its URL, as a reason": {func(asked *url.URL) error {
+			return about("x", errors.New(asked.String()))
+		}, "quotes the request"},
+		"its path and query": {func(asked *url.URL) error { return errors.New("no route for " + asked.RequestURI()) }, "quotes the request"},
+		"its query, decoded": {func(asked *url.URL) error { return fmt.Errorf("%v", asked.Query()) }, "quotes the request"},
+		"a value":            {func(asked *url.URL) error { return errors.New(asked.Query().Get("sig")) }, "quotes the request"},
+		"a short value":      {func(*url.URL) error { return errors.New("status 1") }, "status 1"},
+	} {
+		config := cluster.Config("data-store")
+		config.Keys = kubejwt.RemoteKeys{
+			JWKSURL: "https://a.example/keys?v=1&sig=%2F" + secretText,
+			Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+				return nil, tt.fails(r.URL)
+			}),
+		}
+		_, err := mustNew(t, config).Verify(t.Context(), known)
+		if !errors.Is(err, kubejwt.ErrKeysUnavailable) || !strings.Contains(err.Error(), tt.want) ||
+			strings.Contains(err.Error(), secretText) {
+			t.Errorf("%s: %v: want %q", name, err, tt.want)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -65,12 +66,8 @@ func (c *Client) harmless(request *http.Request, err error) error {
 		return errors.New("no answer within the time allowed")
 	case isUnknown:
 		return fmt.Errorf("%w: is %sCAFile the CA of this server?", unknown, c.prefix)
-	case c.given != nil && leaks(err, request):
-		return fmt.Errorf("%sTransport failed, with an error that quotes the request or the answer", c.prefix)
 	case c.given != nil:
-		// Only its text: one of our own errors in it would look like a verdict.
-		text := err.Error()
-		return fmt.Errorf("%sTransport: %s", c.prefix, text[:min(len(text), maxErrorText)])
+		return c.ofTransport(request, err)
 	case isNetwork, isCertificate, isRecord, errors.Is(err, io.EOF):
 		return err
 	case errors.Is(err, context.Canceled):
@@ -78,6 +75,19 @@ func (c *Client) harmless(request *http.Request, err error) error {
 	default:
 		return errors.New("no answer in HTTP over TLS, from the server or from a proxy on the way")
 	}
+}
+
+// ofTransport returns the text of an error of the caller's transport. Only its text:
+// one of our own errors in it would look like a verdict.
+func (c *Client) ofTransport(request *http.Request, err error) error {
+	if about, ok := errors.AsType[*url.Error](err); ok && leaks(err, request) {
+		err = about.Err // the reason without the URL
+	}
+	if leaks(err, request) {
+		return fmt.Errorf("%sTransport failed, with an error that quotes the request or the answer", c.prefix)
+	}
+	text := err.Error()
+	return fmt.Errorf("%sTransport: %s", c.prefix, text[:min(len(text), maxErrorText)])
 }
 
 // viaProxy names the variable that chose a proxy for a request. A NO_PROXY that does
@@ -99,12 +109,39 @@ func (c *Client) viaProxy(request *http.Request) string {
 	return " (through a proxy that the environment names)"
 }
 
-// leaks reports whether the text of err holds the bearer token, or something that
-// looks like a token.
+// leaks reports whether the text of err holds the bearer token, something that
+// looks like a token, or a query. A query may be a signature.
 func leaks(err error, request *http.Request) bool {
-	text := err.Error()
+	text, query := err.Error(), ""
+	if request.URL != nil {
+		query = request.URL.RawQuery
+	}
 	bearer := strings.TrimPrefix(request.Header.Get("Authorization"), "Bearer ")
-	return quote.HoldsToken(text) || bearer != "" && strings.Contains(text, bearer)
+	return quote.HoldsToken(text) || bearer != "" && strings.Contains(text, bearer) || holdsQuery(text, query)
+}
+
+// holdsQuery reports whether text holds any URL with a query, or this query, or one
+// of its values.
+func holdsQuery(text, query string) bool {
+	const long = 8 // bytes; shorter values are words and numbers
+	for word := range strings.FieldsSeq(text) {
+		if _, rest, isURL := strings.Cut(word, "://"); isURL && strings.Contains(rest, "?") {
+			return true
+		}
+	}
+	if query != "" && strings.Contains(text, query) {
+		return true
+	}
+	for pair := range strings.SplitSeq(query, "&") {
+		_, raw, _ := strings.Cut(pair, "=")
+		value, _ := url.QueryUnescape(raw)
+		for _, spelling := range []string{raw, value} {
+			if len(spelling) >= long && strings.Contains(text, spelling) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // retryAfter returns the Retry-After of an answer that says that the origin is busy:
