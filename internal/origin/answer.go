@@ -2,6 +2,8 @@ package origin
 
 import (
 	"bufio"
+	"bytes"
+	"compress/flate"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -44,17 +46,21 @@ func (a *Answer) ReadAll(most int64) ([]byte, error) {
 	}
 }
 
-// decode returns a reader of the decompressed body. It recognises gzip by its first
-// bytes, since headers are often wrong about it.
+// decode returns a reader of the decompressed body. It recognises gzip and JSON by
+// their first bytes, since headers are often wrong about them: some buckets have a
+// charset as Content-Encoding.
 func (a *Answer) decode(body *bufio.Reader) (io.Reader, error) {
-	const magic = "\x1f\x8b"
-	start, _ := body.Peek(len(magic)) // an error here comes again when the body is read
-	if string(start) == magic {
+	const magic, mark = "\x1f\x8b", "\xef\xbb\xbf"
+	start, _ := body.Peek(len(mark + "{")) // an error here comes again when the body is read
+	if bytes.HasPrefix(start, []byte(magic)) {
 		decoded, err := gzip.NewReader(body)
 		if err != nil {
 			return nil, errors.New("the answer is damaged gzip")
 		}
 		return decoded, nil
+	}
+	if bytes.HasPrefix(bytes.TrimPrefix(start, []byte(mark)), []byte("{")) {
+		return body, nil
 	}
 	switch encoding := a.Header.Get("Content-Encoding"); encoding {
 	case "", "identity", "gzip":
@@ -65,7 +71,8 @@ func (a *Answer) decode(body *bufio.Reader) (io.Reader, error) {
 }
 
 func isGzipError(err error) bool {
-	return errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader)
+	_, isCorrupt := errors.AsType[flate.CorruptInputError](err)
+	return isCorrupt || errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader)
 }
 
 // MaxAge returns the max-age of Cache-Control (RFC 9111, section 5.2.2.1). It is a day

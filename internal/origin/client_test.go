@@ -578,6 +578,8 @@ func TestCompressed(t *testing.T) {
 	}
 	damaged := []byte(zip("hello"))
 	damaged[len(damaged)-5]++
+	corrupt := []byte(zip("hello"))
+	corrupt[10] = 0xff // a block of a kind that there is not
 	for name, tt := range map[string]struct{ encoding, body, want string }{
 		"plain":                   {"", "hello", "hello"},
 		"empty":                   {"", "", ""},
@@ -592,8 +594,11 @@ func TestCompressed(t *testing.T) {
 		"a damaged checksum":      {"gzip", string(damaged), "error: damaged gzip"},
 		"a damaged header":        {"gzip", "\x1f\x8b\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "error: damaged gzip"},
 		"gzip, and then more":     {"gzip", zip("hello") + strings.Repeat("x", 20), "error: damaged gzip"},
+		"damaged data":            {"gzip", string(corrupt), "error: damaged gzip"},
 		"broken off":              {"gzip", zip("hello")[:20], "error: broke off"},
 		"another encoding":        {"br", "hello", `error: Content-Encoding "br"`},
+		"a charset for encoding":  {"utf-8", `{"keys":[]}`, `{"keys":[]}`},
+		"a way of sending":        {"aws-chunked", "\ufeff{}", "\ufeff{}"},
 		"a hostile encoding":      {"\x1b[2J" + strings.Repeat("a", 1000), "hello", `error: Content-Encoding "\x1b[2J`},
 	} {
 		u := mustParse(t, "https://a.example")
