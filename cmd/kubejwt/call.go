@@ -18,7 +18,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/kubejwt/kubejwt"
-	"github.com/kubejwt/kubejwt/internal/pemfile"
+	"github.com/kubejwt/kubejwt/internal/origin"
 	"github.com/kubejwt/kubejwt/internal/quote"
 	"github.com/kubejwt/kubejwt/internal/reread"
 )
@@ -193,41 +193,16 @@ func (c *client) readRoots() error {
 	if c.roots != nil && bytes.Equal(data, c.roots) {
 		return nil
 	}
-	roots, odd, err := parseBundle(data)
+	roots, err := origin.ParseRoots(data)
 	if err != nil {
 		return fmt.Errorf("-ca-file %s: %w", c.caFile, err)
 	}
-	for _, why := range odd {
-		complain(c.stderr, "call", fmt.Sprintf("-ca-file %s: %s", c.caFile, why))
+	for _, why := range roots.Unused {
+		complain(c.stderr, "call", fmt.Sprintf("-ca-file %s: a root certificate is not used: %s", c.caFile, why))
 	}
 	c.roots = data
-	c.trust(roots)
+	c.trust(roots.Pool)
 	return nil
-}
-
-// parseBundle reads a bundle of CAs, and says which of them can't be used.
-func parseBundle(data []byte) (roots *x509.CertPool, odd []string, err error) {
-	blocks, err := pemfile.FileBlocks(bytes.TrimPrefix(data, []byte("\ufeff")))
-	if err != nil {
-		return nil, nil, err
-	}
-	roots, usable := x509.NewCertPool(), 0
-	for i, block := range blocks {
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		certificate, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			odd = append(odd, fmt.Sprintf("certificate %d can't be used: %v", i+1, err))
-			continue
-		}
-		roots.AddCert(certificate)
-		usable++
-	}
-	if usable == 0 {
-		return nil, odd, errors.New("no certificate in PEM that can be used")
-	}
-	return roots, odd, nil
 }
 
 // call prints the answer, and reports whether it is 2xx.

@@ -304,8 +304,9 @@ func TestCallWithOddRoot(t *testing.T) {
 		return kubejwtWith(t, "", "call", server.URL, "-token-file", tokenFile, "-ca-file", writeFile(t, bundle))
 	}
 	call(good).mustSay(t, exitRefused, "404 Not Found")
-	call(odd+good).mustSay(t, exitRefused, "404 Not Found", "certificate 1 can't be used")
+	call(odd+good).mustSay(t, exitRefused, "404 Not Found", "certificate is not used: PEM block 1 of 2 does not parse")
 	call("\ufeff"+good).mustSay(t, exitRefused, "404 Not Found")
-	call(odd).mustSay(t, exitUsage, "no certificate")
+	call(odd).mustSay(t, exitUsage, "no certificate", "PEM block 1 of 1 does not parse")
+	call("\xff\xfe-\x00").mustSay(t, exitUsage, "in UTF-16")
 	call(good+odd[:40]).mustSay(t, exitUsage, "half-written")
 }

@@ -346,14 +346,24 @@ func TestServeTLSFiles(t *testing.T) {
 	good := func() (string, string) { return writeFile(t, a.cert), writeFile(t, a.key) }
 	cert, key := good()
 	for says, files := range map[string]tlsFiles{
-		"-tls-cert, -tls-key: /nonexistent":       {"/nonexistent", key, ""},
-		"-tls-cert, -tls-key: tls: private key d": {cert, writeFile(t, b.key), ""},
-		"-client-ca-file: ":                       {cert, key, writeFile(t, "")},
-		"block 1: want a certificate":             {cert, key, key},
+		"-tls-cert, -tls-key: /nonexistent":          {"/nonexistent", key, ""},
+		"-tls-cert, -tls-key: tls: private key d":    {cert, writeFile(t, b.key), ""},
+		"-client-ca-file: ":                          {cert, key, writeFile(t, "")},
+		`is of type "PRIVATE KEY": want CERTIFICATE`: {cert, key, key},
 	} {
 		if _, err := files.config(slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%v: want %q", err, says)
 		}
+	}
+	// One odd certificate in a bundle leaves the others in use, and is named.
+	const odd = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+	logged := new(bytes.Buffer)
+	files := tlsFiles{cert, key, writeFile(t, "\ufeff"+odd+a.ca)}
+	if _, err := files.config(slog.New(slog.NewTextHandler(logged, nil))); err != nil {
+		t.Error(err)
+	}
+	if strings.Count(logged.String(), "PEM block 1 of 2 does not parse") != 1 {
+		t.Errorf("the log: %s: want the odd certificate, once", logged)
 	}
 }
 

@@ -4,14 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
-	"github.com/kubejwt/kubejwt/internal/pemfile"
+	"github.com/kubejwt/kubejwt/internal/origin"
 	"github.com/kubejwt/kubejwt/internal/reread"
 )
 
@@ -55,12 +54,15 @@ func (f *tlsFiles) config(logger *slog.Logger) (*tls.Config, error) {
 		return config, nil
 	}
 	clients := reread.New(f.clientCA, maxTLSFile, tlsInterval, func(data []byte) (*tls.Config, error) {
-		roots, err := parseRoots(data)
+		roots, err := origin.ParseRoots(data)
 		if err != nil {
 			return nil, err
 		}
+		for _, why := range roots.Unused {
+			logger.Warn("kubejwt: a root certificate is not used", "file", f.clientCA, "why", why)
+		}
 		forClients := config.Clone()
-		forClients.ClientAuth, forClients.ClientCAs = tls.RequireAndVerifyClientCert, roots
+		forClients.ClientAuth, forClients.ClientCAs = tls.RequireAndVerifyClientCert, roots.Pool
 		return forClients, nil
 	}, logger)
 	if _, err := clients.Get(context.Background()); err != nil {
@@ -79,25 +81,6 @@ func raw(data []byte) ([]byte, error) {
 		return nil, errors.New("it is empty")
 	}
 	return data, nil
-}
-
-func parseRoots(data []byte) (*x509.CertPool, error) {
-	blocks, err := pemfile.Blocks(data)
-	if err != nil {
-		return nil, err
-	}
-	roots := x509.NewCertPool()
-	for i, block := range blocks {
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if block.Type != "CERTIFICATE" || err != nil {
-			return nil, fmt.Errorf("block %d: want a certificate", i+1)
-		}
-		roots.AddCert(cert)
-	}
-	if len(blocks) == 0 {
-		return nil, errors.New("it has no certificate")
-	}
-	return roots, nil
 }
 
 // keyPair is a certificate and its key, in two files that change one after the other.

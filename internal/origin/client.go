@@ -48,7 +48,7 @@ type Options struct {
 type Client struct {
 	origin   Origin
 	prefix   string
-	roots    *reread.File[*roots] // nil: the system's
+	roots    *reread.File[*Roots] // nil: the system's
 	podRoots bool                 // roots are the pod's own
 	bearer   *reread.File[string] // nil: none
 	podToken bool                 // bearer is the pod's own, and may be missing
@@ -78,9 +78,9 @@ func New(o Options) (*Client, error) {
 		return nil, fmt.Errorf("%sBearerTokenFile: a bearer token is sent over https only", o.FieldPrefix)
 	}
 	if o.CAFile != "" {
-		c.roots = reread.New(o.CAFile, maxRootsSize, rereadInterval, parseRoots, o.Logger)
+		c.roots = reread.New(o.CAFile, maxRootsSize, rereadInterval, ParseRoots, o.Logger)
 		logger := safelog.New(o.Logger)
-		c.roots.Taken = func(r *roots) { r.warn(logger, o.CAFile) }
+		c.roots.Taken = func(r *Roots) { r.warn(logger, o.CAFile) }
 	}
 	if o.BearerTokenFile != "" {
 		c.bearer = reread.New(o.BearerTokenFile, MaxBearerSize, rereadInterval, ParseBearer, o.Logger)
@@ -231,7 +231,7 @@ func (c *Client) transport(ctx context.Context) (transport http.RoundTripper, tr
 	case err != nil:
 		return nil, "", fmt.Errorf("%sCAFile: %w", c.prefix, err)
 	}
-	return c.trusting(content.Value.pool), digest(content.Raw), nil
+	return c.trusting(content.Value.Pool), digest(content.Raw), nil
 }
 
 func (c *Client) trusting(pool *x509.CertPool) *http.Transport {

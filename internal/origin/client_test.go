@@ -476,7 +476,7 @@ func mustRoots(t *testing.T, c *Client) *x509.CertPool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return content.Value.pool
+	return content.Value.Pool
 }
 
 // A stream on a network that has gone silent ends, which it does by pings alone.

@@ -2,6 +2,7 @@ package origin
 
 import (
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,17 +20,17 @@ const (
 	MaxBearerSize = 16 << 10
 )
 
-// roots are the certificates in a CAFile, as it was when it was read.
-type roots struct {
-	pool   *x509.CertPool
-	unused []string // which certificates are not in pool, and why
+// Roots are the certificates in a bundle.
+type Roots struct {
+	Pool   *x509.CertPool
+	Unused []string // which blocks of the bundle are not in Pool, and why
 }
 
-// parseRoots drops a certificate that Go can't use, so that one odd root does not make
-// the whole bundle unusable. It refuses what AppendCertsFromPEM silently skips: with
-// half a bundle the service could be locked out, and no roots at all would mean the
-// system's.
-func parseRoots(data []byte) (*roots, error) {
+// ParseRoots reads a bundle in PEM. It drops a certificate that Go can't use, so that
+// one odd root does not make the whole bundle unusable. It refuses what
+// AppendCertsFromPEM silently skips: with half a bundle the service could be locked
+// out, and no roots at all would mean the system's.
+func ParseRoots(data []byte) (*Roots, error) {
 	data, err := textfile.Decode(data)
 	if err != nil {
 		return nil, err
@@ -38,34 +39,40 @@ func parseRoots(data []byte) (*roots, error) {
 	if err != nil {
 		return nil, err
 	}
-	parsed := &roots{pool: x509.NewCertPool()}
-	found := 0
+	parsed := &Roots{Pool: x509.NewCertPool()}
 	for i, block := range blocks {
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		certificate, err := x509.ParseCertificate(block.Bytes)
+		certificate, err := parseCertificate(block)
 		if err != nil {
-			why := quote.UpTo(maxErrorText, err.Error())
-			parsed.unused = append(parsed.unused,
-				fmt.Sprintf("PEM block %d of %d does not parse: %s", i+1, len(blocks), why))
+			parsed.Unused = append(parsed.Unused, fmt.Sprintf("PEM block %d of %d %v", i+1, len(blocks), err))
 			continue
 		}
-		parsed.pool.AddCert(certificate)
-		found++
+		parsed.Pool.AddCert(certificate)
 	}
 	switch {
-	case found == 0 && len(parsed.unused) > 0:
-		return nil, fmt.Errorf("no usable certificate: %s", parsed.unused[0])
-	case found == 0:
+	case len(blocks) == 0:
 		return nil, errors.New("no certificate in PEM")
+	case len(parsed.Unused) == len(blocks):
+		return nil, fmt.Errorf("no certificate in PEM that can be used: %s", parsed.Unused[0])
 	}
 	return parsed, nil
 }
 
+// parseCertificate takes plain certificates. openssl has others, such as TRUSTED
+// CERTIFICATE, which say what they may be used for.
+func parseCertificate(block *pem.Block) (*x509.Certificate, error) {
+	if block.Type != "CERTIFICATE" {
+		return nil, fmt.Errorf("is of type %s: want CERTIFICATE", quote.Value(block.Type))
+	}
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("does not parse: %s", quote.UpTo(maxErrorText, err.Error()))
+	}
+	return certificate, nil
+}
+
 // warn logs which certificates are not used.
-func (r *roots) warn(logger *slog.Logger, path string) {
-	for _, certificate := range r.unused {
+func (r *Roots) warn(logger *slog.Logger, path string) {
+	for _, certificate := range r.Unused {
 		logger.Warn("kubejwt: a root certificate is not used", "file", path, "why", certificate)
 	}
 }

@@ -43,12 +43,13 @@ func TestParseRoots(t *testing.T) {
 		"damaged, then whole":     {strings.Replace(one, "M", "!", 1) + one, "half-written"},
 		"one odd certificate":     {one + odd, ""},
 		"only an odd certificate": {odd, "PEM block 1 of 1 does not parse"},
+		"only one of openssl's":   {strings.ReplaceAll(one, " CERT", " TRUSTED CERT"), `is of type "TRUSTED CERTIFICATE"`},
 		"half":                    {one[:len(one)/2], "half-written"},
 		"nothing":                 {"", "no certificate"},
 		"text":                    {"our CA", "no certificate"},
 		"a key":                   {"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "no certificate"},
 	} {
-		parsed, err := parseRoots([]byte(tt.text))
+		parsed, err := ParseRoots([]byte(tt.text))
 		if (err == nil) != (tt.want == "") || !strings.Contains(fmt.Sprint(err), tt.want) || (parsed == nil) != (err != nil) {
 			t.Errorf("%s: %v: want %q", name, err, tt.want)
 		}
@@ -60,12 +61,15 @@ func TestParseRoots(t *testing.T) {
 func TestOddRoots(t *testing.T) {
 	s := newServer(t, func(http.ResponseWriter, *http.Request) {})
 	certificate := newCertificate(t)
-	for name, tt := range map[string]struct{ old, new, why string }{
-		"a negative serial": {"\xa0\x03\x02\x01\x02\x02\x01\x01", "\xa0\x03\x02\x01\x02\x02\x01\xff", "negative serial number"},
-		"an unknown curve":  {"\x2a\x86\x48\xce\x3d\x03\x01\x07", "\x2a\x86\x48\xce\x3d\x03\x01\x06", "unsupported elliptic curve"},
+	with := func(old, new string) string {
+		return string(encode([]byte(strings.Replace(string(certificate), old, new, 1))))
+	}
+	for name, tt := range map[string]struct{ odd, why string }{
+		"a negative serial": {with("\xa0\x03\x02\x01\x02\x02\x01\x01", "\xa0\x03\x02\x01\x02\x02\x01\xff"), "negative serial number"},
+		"an unknown curve":  {with("\x2a\x86\x48\xce\x3d\x03\x01\x07", "\x2a\x86\x48\xce\x3d\x03\x01\x06"), "unsupported elliptic curve"},
+		"one of openssl's":  {strings.ReplaceAll(with("", ""), " CERT", " TRUSTED CERT"), "TRUSTED CERTIFICATE"},
 	} {
-		odd := []byte(strings.Replace(string(certificate), tt.old, tt.new, 1))
-		writeFile(t, s.caFile, "# odd\n"+string(encode(odd))+string(encode(s.Certificate().Raw)))
+		writeFile(t, s.caFile, "# odd\n"+tt.odd+string(encode(s.Certificate().Raw)))
 		logged := new(lockedBuffer)
 		options := s.options(t)
 		options.Logger = slog.New(slog.NewTextHandler(logged, nil))
