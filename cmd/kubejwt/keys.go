@@ -5,6 +5,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/kubejwt/kubejwt"
@@ -110,24 +112,25 @@ func (t *trust) verifier(config kubejwt.Config) (*kubejwt.Verifier, error) {
 	return v, nil
 }
 
-const maxKeyFile = 1<<20 + 1 // a byte over what the library takes, so that it says so
-
 // errKeyFile is the error for a -key-file without usable keys.
 var errKeyFile = errors.New("-key-file")
 
-// readKeys reads a key file. If that fails, there are no keys, just as when they can't
-// be fetched.
-func readKeys(ctx context.Context, path string) (kubejwt.PublicKeys, error) {
-	data, err := interruptible(ctx, func() ([]byte, error) { return readFile(path, maxKeyFile) })
-	if errors.Is(err, errInterrupted) {
+// checkKeyFile reads a key file as a Verifier does. If that fails, there are no keys,
+// just as when they can't be fetched.
+func checkKeyFile(ctx context.Context, path string) error {
+	_, err := interruptible(ctx, func() ([]byte, error) {
+		_, err := kubejwt.New(kubejwt.Config{
+			Issuer:          "any",
+			Audiences:       []string{"any"},
+			ServiceAccounts: []string{"*"},
+			Keys:            kubejwt.KeyFile(path),
+			Logger:          slog.New(slog.DiscardHandler),
+		})
 		return nil, err
+	})
+	if err == nil || errors.Is(err, errInterrupted) {
+		return err
 	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w: %w", kubejwt.ErrKeysUnavailable, errKeyFile, err)
-	}
-	keys, err := kubejwt.ParsePublicKeys(data)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w %s: %s", kubejwt.ErrKeysUnavailable, errKeyFile, path, inFlags("", err.Error()))
-	}
-	return keys, nil
+	why := strings.TrimPrefix(inFlags("", err.Error()), "-key-file")
+	return fmt.Errorf("%w: %w%s", kubejwt.ErrKeysUnavailable, errKeyFile, why)
 }

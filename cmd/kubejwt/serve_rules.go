@@ -132,7 +132,7 @@ func (f *serveFlags) flagRules() (rules, error) {
 	}
 	config := f.config()
 	if f.keyFile != "" {
-		if _, err := readKeys(context.Background(), f.keyFile); err != nil {
+		if err := checkKeyFile(context.Background(), f.keyFile); err != nil {
 			return rules{}, err
 		}
 		config.Keys = kubejwt.KeyFile(f.keyFile)

@@ -91,7 +91,7 @@ func runVerify(ctx context.Context, p process, flags *flag.FlagSet, args []strin
 	if err != nil {
 		return err
 	}
-	remove, err := keepPipes(ctx, flags, "ca-file", "bearer-token-file")
+	remove, err := keepPipes(ctx, flags, "key-file", "ca-file", "bearer-token-file")
 	defer remove()
 	if err != nil {
 		return err
@@ -183,11 +183,10 @@ func (f *verifyFlags) build(ctx context.Context, now time.Time, logged *logLines
 		config.Keys = f.remoteKeys()
 		return f.verifier(config)
 	}
-	keys, err := readKeys(ctx, f.keyFile)
-	if err != nil {
+	if err := checkKeyFile(ctx, f.keyFile); err != nil {
 		return nil, err
 	}
-	config.Keys = keys
+	config.Keys = kubejwt.KeyFile(f.keyFile)
 	return f.verifier(config)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -302,4 +303,30 @@ func TestVerifyUsage(t *testing.T) {
 		})
 	}
 	kubejwtWith(t, " \n", recorded()...).mustSay(t, exitUsage, "there is no token")
+}
+
+// An odd key in a file of keys costs no other, and is named: here as at a service
+// that has this KeyFile. A secret in it does.
+func TestOddKeyInAFile(t *testing.T) {
+	data, err := os.ReadFile(recordings + "/jwks.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyFile := func(more string) string {
+		return writeFile(t, strings.Replace(string(data), `{"keys":[`, `{"keys":[`+more+`,`, 1))
+	}
+	token := readToken(t, "pod_bound")
+	_, rest, _ := strings.Cut(token, ".")
+	ofOddKey := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"RS256","kid":"odd"}`)) + "." + rest
+	verify := func(token, keys string) result { return kubejwtWith(t, token, recorded("-key-file", keys)...) }
+	serve := func(keys string) result {
+		return kubejwtWith(t, "", "serve", "-check", "-issuer", recordedIssuer, "-audience", "data-store", "-policy", "a=a/b", "-key-file", keys)
+	}
+	const odd = `{"kty":"RSA","kid":"odd","use":"enc","n":"AQ","e":"AQAB"}`
+	const secret = `{"kty":"oct","kid":"odd","k":"AQ"}`
+	verify(token, keyFile(odd)).mustSay(t, exitOK, "Accepted")
+	verify(ofOddKey, keyFile(odd)).mustSay(t, exitRefused, "published and not used", "use is not sig")
+	serve(keyFile(odd)).mustSay(t, exitOK, "In order.")
+	verify(token, keyFile(secret)).mustSay(t, exitNoKeys, "a symmetric key")
+	serve(keyFile(secret)).mustSay(t, exitNoKeys, "a symmetric key")
 }
