@@ -1,6 +1,7 @@
 package keyset
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -122,12 +123,8 @@ func ParseFetched(data []byte) (*Set, error) {
 	return set.usable()
 }
 
-// jwkHead has the members that tell whether a JSON Web Key can be used here.
-type jwkHead struct {
-	Type  string  `json:"kty"`
-	Curve string  `json:"crv"`
-	KeyID *string `json:"kid"`
-
+// jwkSecrets has the members that nobody may publish, of whatever type.
+type jwkSecrets struct {
 	Symmetric json.RawMessage `json:"k"`
 	D         json.RawMessage `json:"d"`
 	P         json.RawMessage `json:"p"`
@@ -138,14 +135,31 @@ type jwkHead struct {
 	Others    json.RawMessage `json:"oth"`
 }
 
-// check returns an error unless this is a public key of a known kind.
-func (h *jwkHead) check() error {
-	private := [][]byte{h.D, h.P, h.Q, h.DP, h.DQ, h.QI, h.Others}
+// check returns an error if there is one of them.
+func (s *jwkSecrets) check() error {
+	private := [][]byte{s.D, s.P, s.Q, s.DP, s.DQ, s.QI, s.Others}
 	switch {
-	case h.Symmetric != nil || h.Type == "oct":
+	case s.Symmetric != nil:
 		return errSymmetric
 	case slices.ContainsFunc(private, func(member []byte) bool { return member != nil }):
 		return errPrivate
+	default:
+		return nil
+	}
+}
+
+// jwkHead has the members that tell whether a JSON Web Key can be used here.
+type jwkHead struct {
+	Type  string  `json:"kty"`
+	Curve string  `json:"crv"`
+	KeyID *string `json:"kid"`
+}
+
+// check returns an error unless this is a public key of a known kind.
+func (h *jwkHead) check() error {
+	switch {
+	case h.Type == "oct":
+		return errSymmetric
 	case h.Type == "":
 		return errors.New("a key without kty")
 	case h.Type == "EC" && h.Curve == "":
@@ -183,17 +197,22 @@ var (
 // parseJWK reads one key. It returns the kid, "" if there is none, even with an
 // error.
 func parseJWK(raw []byte) (k *Key, id string, err error) {
+	var secrets jwkSecrets
+	if err := strictjson.Unmarshal(raw, &secrets); err != nil {
+		return nil, "", err
+	}
+	errSecret := secrets.check() // told before all else that is odd: in a file it is an error
 	var head jwkHead
 	if err := strictjson.Unmarshal(raw, &head); err != nil {
-		return nil, "", err
+		return nil, "", cmp.Or(errSecret, err)
 	}
 	if head.KeyID != nil {
 		id = *head.KeyID
 	}
 	if len(id) > maxKeyID {
-		return nil, "", fmt.Errorf("a kid of more than %d bytes", maxKeyID)
+		return nil, "", cmp.Or(errSecret, fmt.Errorf("a kid of more than %d bytes", maxKeyID))
 	}
-	if err := head.check(); err != nil {
+	if err := cmp.Or(errSecret, head.check()); err != nil {
 		return nil, id, err
 	}
 	var j jwk

@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"maps"
 	"math/big"
 	"strings"
@@ -205,6 +206,30 @@ func TestSets(t *testing.T) {
 			}
 			if want > 0 && (err != nil || len(set.Keys) != want) {
 				t.Errorf("%s of %s: %+v, %v: want %d keys", name, tt.name, set, err, want)
+			}
+		}
+	}
+}
+
+// A secret in a file is an error, whatever else is wrong with that key.
+func TestOddSecrets(t *testing.T) {
+	good, _, _ := ecMembers(t)
+	for name, odd := range map[string]members{
+		"a number for kid":    {"kid": 5},
+		"a long kid":          {"kid": strings.Repeat("a", maxKeyID+1)},
+		"a number for kty":    {"kty": 5},
+		"a number for crv":    {"crv": 5},
+		"nothing else at all": {"kty": nil, "n": nil, "e": nil, "kid": nil},
+	} {
+		for member, want := range map[string]error{"d": errPrivate, "p": errPrivate, "k": errSymmetric} {
+			key := rsaMembers(2048)
+			maps.Copy(key, odd)
+			if _, err := ParseFile(jwks(t, key, good)); err != nil {
+				t.Errorf("%s: %v: want the odd key dropped", name, err)
+			}
+			key[member] = "AQ"
+			if _, err := ParseFile(jwks(t, key, good)); !errors.Is(err, want) {
+				t.Errorf("%s, with %s: %v: want %v", name, member, err, want)
 			}
 		}
 	}
