@@ -18,7 +18,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/kubejwt/kubejwt"
-	"github.com/kubejwt/kubejwt/internal/origin"
+	"github.com/kubejwt/kubejwt/internal/pemfile"
 	"github.com/kubejwt/kubejwt/internal/quote"
 	"github.com/kubejwt/kubejwt/internal/reread"
 )
@@ -193,7 +193,7 @@ func (c *client) readRoots() error {
 	if c.roots != nil && bytes.Equal(data, c.roots) {
 		return nil
 	}
-	roots, err := origin.ParseRoots(data)
+	roots, err := pemfile.ParseRoots(data)
 	if err != nil {
 		return fmt.Errorf("-ca-file %s: %w", c.caFile, err)
 	}

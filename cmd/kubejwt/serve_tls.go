@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kubejwt/kubejwt/internal/origin"
+	"github.com/kubejwt/kubejwt/internal/pemfile"
 	"github.com/kubejwt/kubejwt/internal/reread"
 )
 
@@ -54,7 +54,7 @@ func (f *tlsFiles) config(logger *slog.Logger) (*tls.Config, error) {
 		return config, nil
 	}
 	clients := reread.New(f.clientCA, maxTLSFile, tlsInterval, func(data []byte) (*tls.Config, error) {
-		roots, err := origin.ParseRoots(data)
+		roots, err := pemfile.ParseRoots(data)
 		if err != nil {
 			return nil, err
 		}

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kubejwt/kubejwt/internal/pemfile"
 	"github.com/kubejwt/kubejwt/internal/reread"
 	"github.com/kubejwt/kubejwt/internal/safelog"
 )
@@ -48,11 +49,11 @@ type Options struct {
 type Client struct {
 	origin   Origin
 	prefix   string
-	roots    *reread.File[*Roots] // nil: the system's
-	podRoots bool                 // roots are the pod's own
-	bearer   *reread.File[string] // nil: none
-	podToken bool                 // bearer is the pod's own, and may be missing
-	given    http.RoundTripper    // nil: builtIn
+	roots    *reread.File[*pemfile.Roots] // nil: the system's
+	podRoots bool                         // roots are the pod's own
+	bearer   *reread.File[string]         // nil: none
+	podToken bool                         // bearer is the pod's own, and may be missing
+	given    http.RoundTripper            // nil: builtIn
 	proxy    func(*http.Request) (*url.URL, error)
 	streams  bool
 
@@ -78,9 +79,9 @@ func New(o Options) (*Client, error) {
 		return nil, fmt.Errorf("%sBearerTokenFile: a bearer token is sent over https only", o.FieldPrefix)
 	}
 	if o.CAFile != "" {
-		c.roots = reread.New(o.CAFile, maxRootsSize, rereadInterval, ParseRoots, o.Logger)
+		c.roots = reread.New(o.CAFile, maxRootsSize, rereadInterval, pemfile.ParseRoots, o.Logger)
 		logger := safelog.New(o.Logger)
-		c.roots.Taken = func(r *Roots) { r.warn(logger, o.CAFile) }
+		c.roots.Taken = func(r *pemfile.Roots) { warnOfRoots(logger, o.CAFile, r) }
 	}
 	if o.BearerTokenFile != "" {
 		c.bearer = reread.New(o.BearerTokenFile, MaxBearerSize, rereadInterval, ParseBearer, o.Logger)
