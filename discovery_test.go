@@ -144,11 +144,16 @@ func TestWhenTheDocumentIsRead(t *testing.T) {
 					}
 					mustVerify(t, v, known)
 				}
+				// pause orders what a fetch in the background did before what follows.
+				pause := func() {
+					time.Sleep(time.Minute)
+					synctest.Wait()
+				}
 				day := func(least, most int) {
 					clear(asked)
 					for range 24 * 60 {
 						verify()
-						time.Sleep(time.Minute)
+						pause()
 					}
 					documents, keys := asked[documentPath], asked[keysPath]
 					if keys < 26 || tt.often && documents != keys || !tt.often && (documents < least || documents > most) {
@@ -158,11 +163,11 @@ func TestWhenTheDocumentIsRead(t *testing.T) {
 				day(4, 5)
 				day(3, 5)
 				available = false
-				for asked[documentPath] = 0; v.Stats().LastError == nil; time.Sleep(time.Minute) {
+				for asked[documentPath] = 0; v.Stats().LastError == nil; pause() {
 					verify()
 				}
 				available = true
-				for clear(asked); v.Stats().LastError != nil; time.Sleep(time.Minute) {
+				for clear(asked); v.Stats().LastError != nil; pause() {
 					verify()
 				}
 				if asked[documentPath] != 1 || asked[keysPath] != 1 {
