@@ -13,7 +13,8 @@ import (
 // for [google.golang.org/grpc.WithPerRPCCredentials]. For a mounted token the
 // source is [github.com/kubejwt/kubejwt.TokenFile], which reads it again as it
 // rotates. The token is never sent in the clear: a call over a connection
-// without transport security, such as TLS, is an error.
+// without transport security, such as TLS, is an error. So is each call with a nil
+// source.
 func Credentials(source oauth2.TokenSource) credentials.PerRPCCredentials {
 	return perRPC{source}
 }
@@ -29,6 +30,9 @@ func (c perRPC) GetRequestMetadata(ctx context.Context, _ ...string) (map[string
 	}
 	if err := credentials.CheckSecurityLevel(info.AuthInfo, credentials.PrivacyAndIntegrity); err != nil {
 		return nil, fmt.Errorf("kubejwtgrpc: the token is sent over TLS only: %w", err)
+	}
+	if c.source == nil {
+		return nil, errors.New("kubejwtgrpc: Credentials: the TokenSource is nil")
 	}
 	token, err := c.source.Token()
 	if err != nil {

@@ -46,7 +46,8 @@ type Options struct {
 }
 
 // Interceptors let a server's calls through if their token is accepted. Make
-// them with [New]. They are safe for concurrent use by multiple goroutines.
+// them with [New]: the zero value lets no call through. They are safe for
+// concurrent use by multiple goroutines.
 type Interceptors struct {
 	fallback  *kubejwt.Verifier
 	methods   map[string]*kubejwt.Verifier // nil for a public one
@@ -78,13 +79,16 @@ func New(v *kubejwt.Verifier, options Options) (*Interceptors, error) {
 	}
 	for _, method := range slices.Sorted(maps.Keys(i.methods)) {
 		parts := strings.Split(method, "/")
-		if len(parts) != 3 || parts[0] != "" || parts[1] == "" || parts[2] == "" {
+		if len(parts) != 3 || parts[0] != "" || !isName(parts[1]) || parts[2] != "*" && !isName(parts[2]) {
 			return nil, fmt.Errorf("kubejwtgrpc: New: Options: %q is not "+
 				`"/package.Service/Method" or "/package.Service/*"`, method)
 		}
 	}
 	return i, nil
 }
+
+// isName reports whether s can name a service or a method.
+func isName(s string) bool { return s != "" && !strings.Contains(s, "*") }
 
 // ServerOptions returns both interceptors, for [grpc.NewServer]. A server needs
 // both, because each sees only the calls of its kind.
@@ -96,8 +100,8 @@ func (i *Interceptors) ServerOptions() []grpc.ServerOption {
 func (i *Interceptors) Unary(
 	ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
 ) (any, error) {
-	v := i.judge(info.FullMethod)
-	if v == nil {
+	v, isPublic := i.judge(info.FullMethod)
+	if isPublic {
 		return handler(ctx, req)
 	}
 	claims, err := verify(ctx, v)
@@ -111,8 +115,8 @@ func (i *Interceptors) Unary(
 func (i *Interceptors) Stream(
 	srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
 ) error {
-	v := i.judge(info.FullMethod)
-	if v == nil {
+	v, isPublic := i.judge(info.FullMethod)
+	if isPublic {
 		return handler(srv, stream)
 	}
 	claims, err := verify(stream.Context(), v)
@@ -126,16 +130,16 @@ func (i *Interceptors) Stream(
 	return handler(srv, verified)
 }
 
-// judge returns the Verifier for a method, or nil if the method is public.
-func (i *Interceptors) judge(method string) *kubejwt.Verifier {
-	if v, ok := i.methods[method]; ok {
-		return v
-	}
+// judge returns the Verifier for a method, unless the method is public. Without a
+// Verifier, verify refuses the call.
+func (i *Interceptors) judge(method string) (v *kubejwt.Verifier, isPublic bool) {
 	service, _, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
-	if v, ok := i.methods["/"+service+"/*"]; ok {
-		return v
+	for _, named := range []string{method, "/" + service + "/*"} {
+		if v, ok := i.methods[named]; ok {
+			return v, v == nil
+		}
 	}
-	return i.fallback
+	return i.fallback, false
 }
 
 // verify verifies the token of a call as VerifyRequest does for a request: OnVerdict is

@@ -305,12 +305,46 @@ func TestNewErrors(t *testing.T) {
 		`"//Check" is not`:                     {Public: []string{"//Check"}},
 		`"/a/b" is named before`:               {Public: []string{"/a/b"}, Methods: map[string]*kubejwt.Verifier{"/a/b": v}},
 		`Methods["/a/b"] is nil`:               {Methods: map[string]*kubejwt.Verifier{"/a/b": nil}},
+		// No call would ever match, and the Verifier of all others would judge it.
+		`"/a/Delete*" is not`: {Methods: map[string]*kubejwt.Verifier{"/a/Delete*": v}},
+		`"/*/*" is not`:       {Methods: map[string]*kubejwt.Verifier{"/*/*": v}},
+		`"/*/b" is not`:       {Public: []string{"/*/b"}},
 	} {
 		if _, err := kubejwtgrpc.New(v, options); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%v: want %q", err, says)
 		}
 	}
 }
+
+// Interceptors that New did not make know no Verifier, and let nobody through.
+func TestZeroInterceptors(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	token := cluster.Mint(api)
+	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+token))
+	var zero kubejwtgrpc.Interceptors
+	_, err := zero.Unary(ctx, nil, &grpc.UnaryServerInfo{FullMethod: check}, func(context.Context, any) (any, error) {
+		t.Error("a unary call is let through")
+		return nil, nil
+	})
+	if status.Code(err) != codes.Unavailable {
+		t.Errorf("a unary call: %v, want Unavailable", err)
+	}
+	err = zero.Stream(nil, contextStream{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: watch}, func(any, grpc.ServerStream) error {
+		t.Error("a stream is let through")
+		return nil
+	})
+	if status.Code(err) != codes.Unavailable {
+		t.Errorf("a stream: %v, want Unavailable", err)
+	}
+}
+
+// contextStream is a stream that has a context and nothing else.
+type contextStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s contextStream) Context() context.Context { return s.ctx }
 
 // A stream ends when its token does, if it is told to, and the handler with it. It
 // does so in a bubble, whose time passes only while both ends wait.
@@ -418,6 +452,15 @@ func TestCredentials(t *testing.T) {
 	missing := kubejwtgrpc.Credentials(kubejwt.TokenFile("/nonexistent/token"))
 	if _, err := call(t, w.dial(t, grpc.WithPerRPCCredentials(missing)), check); err == nil || !strings.Contains(err.Error(), "/nonexistent/token") {
 		t.Errorf("without a file: %v: want an error that names it", err)
+	}
+}
+
+func TestCredentialsWithoutSource(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	w := newWorld(t, newVerifier(t, cluster, "shop/api"), cluster, server{}, kubejwtgrpc.Options{})
+	_, err := call(t, w.dial(t, grpc.WithPerRPCCredentials(kubejwtgrpc.Credentials(nil))), check)
+	if err == nil || !strings.Contains(err.Error(), "the TokenSource is nil") {
+		t.Errorf("%v: want that the TokenSource is nil", err)
 	}
 }
 
