@@ -232,7 +232,7 @@ func TestImports(t *testing.T) {
 		case imported == module+"/internal/pemfile": // the CA of call
 		case imported == "golang.org/x/oauth2": // the type of kubejwt.TokenFile
 		case imported == "golang.org/x/term": // how wide the terminal is
-		case imported == module+"/internal/reread", imported == module+"/internal/pemfile", imported == module+"/revocation": // serve
+		case imported == module+"/internal/reread", imported == module+"/internal/safelog", imported == module+"/revocation": // serve
 		case imported == module+"/kubejwtprom", imported == module+"/kubejwtgrpc": // serve, too
 		case strings.HasPrefix(imported, "github.com/prometheus/client_golang/"): // /metrics
 		case strings.HasPrefix(imported, "google.golang.org/"), strings.HasPrefix(imported, "github.com/envoyproxy/"): // ext_authz

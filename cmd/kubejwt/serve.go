@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/kubejwt/kubejwt/internal/safelog"
 )
 
 const serveHelp = `usage: kubejwt serve -issuer ISS -audience NAME -policy NAME=ns/sa,ns/* [keys] [flags]
@@ -211,7 +213,8 @@ func (f *serveFlags) newServer(p process, flags *flag.FlagSet) (*server, error) 
 	if !isHeaderName(f.tokenHeader) {
 		return nil, usagef("-token-header %s: want the name of a header, such as X-Client-Id", quoted(f.tokenHeader))
 	}
-	audit, err := newAccessLog(f.accessLog, p.stdout)
+	metrics := newMetrics()
+	audit, err := newAccessLog(f.accessLog, p.stdout, metrics.linesLost.Inc)
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +222,6 @@ func (f *serveFlags) newServer(p process, flags *flag.FlagSet) (*server, error) 
 	if err != nil {
 		return nil, err
 	}
-	metrics := newMetrics()
 	judge, err := newJudge(rules, nil, metrics.verdicts, f.serveLog(logger))
 	if err != nil {
 		return nil, err
@@ -236,13 +238,14 @@ func (f *serveFlags) newServer(p process, flags *flag.FlagSet) (*server, error) 
 	return &server{f, logger, metrics, guard, stops, reading{data: data, at: time.Now()}}, nil
 }
 
+// logger is a log that holds nobody up, even if standard error hangs.
 func (f *serveFlags) logger(p process) (*slog.Logger, error) {
 	options := &slog.HandlerOptions{Level: f.logLevel}
 	switch f.logFormat {
 	case "text":
-		return slog.New(slog.NewTextHandler(p.stderr, options)), nil
+		return safelog.New(slog.New(slog.NewTextHandler(p.stderr, options))), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(p.stderr, options)), nil
+		return safelog.New(slog.New(slog.NewJSONHandler(p.stderr, options))), nil
 	default:
 		return nil, usagef("-log-format %s: want text or json", quoted(f.logFormat))
 	}

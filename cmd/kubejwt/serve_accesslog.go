@@ -11,16 +11,19 @@ import (
 
 	"github.com/kubejwt/kubejwt"
 	"github.com/kubejwt/kubejwt/internal/quote"
+	"github.com/kubejwt/kubejwt/internal/safelog"
 )
 
-// accessLog writes a line for each verdict that -access-log selects.
+// accessLog writes a line for each verdict that is asked for. An output that hangs
+// does not hold up the requests: the lines that it doesn't take are counted.
 type accessLog struct {
 	accepted, refused bool // which ones to write
 	logger            *slog.Logger
 }
 
-func newAccessLog(which string, out io.Writer) (*accessLog, error) {
-	a := &accessLog{logger: slog.New(slog.NewJSONHandler(out, nil))}
+// newAccessLog returns one that calls lost for each line that out doesn't take.
+func newAccessLog(which string, out io.Writer, lost func()) (*accessLog, error) {
+	a := &accessLog{logger: safelog.NewCounting(slog.New(slog.NewJSONHandler(out, nil)), lost)}
 	switch which {
 	case "none":
 	case "refused":

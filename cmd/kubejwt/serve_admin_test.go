@@ -2,10 +2,10 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"io"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -109,10 +109,11 @@ func TestServeAccessLog(t *testing.T) {
 		"refused": "not_allowed no_token malformed",
 		"all":     "accepted accepted not_allowed no_token malformed",
 	} {
-		var out bytes.Buffer
-		judged(t, process{stdout: &out, stderr: io.Discard}, "-access-log", which)
+		out := new(lockedBuffer)
+		judged(t, process{stdout: out, stderr: io.Discard}, "-access-log", which)
+		out.mustSayOften(t, "microseconds", len(strings.Fields(outcomes)))
 		var got []string
-		for _, line := range auditLines(t, &out) {
+		for _, line := range auditLines(t, strings.NewReader(out.String())) {
 			got = append(got, line["outcome"].(string))
 		}
 		if strings.Join(got, " ") != outcomes {
@@ -135,9 +136,9 @@ func auditLines(t *testing.T, out io.Reader) (all []map[string]any) {
 }
 
 func TestServeAccessLogFields(t *testing.T) {
-	var out bytes.Buffer
+	out := new(lockedBuffer)
 	cluster := kubejwttest.NewCluster(t)
-	s, err := tryServer(process{stdout: &out, stderr: io.Discard}, append(clusterFlags(cluster), "-policy", "data-store=shop/api", "-access-log", "all")...)
+	s, err := tryServer(process{stdout: out, stderr: io.Discard}, append(clusterFlags(cluster), "-policy", "data-store=shop/api", "-access-log", "all")...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,6 +177,7 @@ func TestServeAccessLogFields(t *testing.T) {
 	} {
 		out.Reset()
 		test.ask()
+		out.mustSaySoon(t, "microseconds")
 		text := out.String()
 		lines := auditLines(t, strings.NewReader(text))
 		if len(lines) != 1 {
@@ -197,6 +199,36 @@ func TestServeAccessLogFields(t *testing.T) {
 		}
 		if strings.Contains(text, "eyJ") || strings.Contains(text, token[len(token)-16:]) {
 			t.Errorf("%s: a token is logged: %s", test.name, text)
+		}
+	}
+}
+
+// hung is an output that nobody reads.
+type hung chan bool
+
+func (h hung) Write(p []byte) (int, error) {
+	<-h
+	return len(p), nil
+}
+
+// Outputs that nobody reads hold up no request, and what is lost is counted.
+func TestServeHungOutputs(t *testing.T) {
+	out := make(hung)
+	t.Cleanup(func() { close(out) })
+	ended := make(chan *server)
+	go func() {
+		s, _ := judged(t, process{stdout: out, stderr: out}, "-access-log", "all", "-log-level", "debug")
+		for range 600 {
+			ask(s.guard, "GET", "/auth/any", "rubbish")
+		}
+		ended <- s
+	}()
+	select {
+	case <-time.After(patience):
+		t.Fatal("requests wait for an output that hangs")
+	case s := <-ended:
+		if !regexp.MustCompile(`kubejwt_access_log_lines_lost_total [1-9]`).MatchString(scrape(t, s)) {
+			t.Error("no lost lines are counted")
 		}
 	}
 }

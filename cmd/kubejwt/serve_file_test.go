@@ -265,6 +265,7 @@ func TestServeFileChanges(t *testing.T) {
 	}
 	look()
 	mustAnswer("without a file", "/auth/api", 200)
+	log.mustSayOften(t, "the policy file can't be used", 5)
 	if n := strings.Count(log.String(), "the policy file can't be used"); n != 5 {
 		t.Errorf("%d lines on 5 bad files:\n%s", n, log.String())
 	}

@@ -51,15 +51,27 @@ func (b *lockedBuffer) String() string {
 	return b.text.String()
 }
 
+func (b *lockedBuffer) Reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.text.Reset()
+}
+
 // patience is for what is bound to happen, however busy the machine is.
 const patience = 2 * time.Minute
 
 // mustSaySoon waits until the log says it.
 func (b *lockedBuffer) mustSaySoon(t *testing.T, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !strings.Contains(b.String(), text); time.Sleep(10 * time.Millisecond) {
+	b.mustSayOften(t, text, 1)
+}
+
+// mustSayOften waits until the log says it so many times.
+func (b *lockedBuffer) mustSayOften(t *testing.T, text string, times int) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); strings.Count(b.String(), text) < times; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("the log does not say %q after %v:\n%s", text, patience, b.String())
+			t.Fatalf("the log does not say %q %d times after %v:\n%s", text, times, patience, b.String())
 		}
 	}
 }
@@ -514,6 +526,9 @@ func TestServeAdminWarning(t *testing.T) {
 		s := startServer(t, append(flags, test.args...)...)
 		s.stop()
 		<-s.ended
+		if test.want {
+			s.log.mustSaySoon(t, "can be reached from other machines")
+		}
 		if got := strings.Contains(s.log.String(), "can be reached from other machines"); got != test.want {
 			t.Errorf("%q: warned %v: want %v\n%s", test.args, got, test.want, s.log.String())
 		}

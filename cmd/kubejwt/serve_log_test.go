@@ -26,8 +26,8 @@ func TestRefusalsNameThePolicy(t *testing.T) {
 		},
 		"maxLifetime": {"-config", config},
 	} {
-		var log strings.Builder
-		s, err := tryServer(process{stdout: &log, stderr: &log}, append(args, "-log-level", "debug")...)
+		log := new(lockedBuffer)
+		s, err := tryServer(process{stdout: log, stderr: log}, append(args, "-log-level", "debug")...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,6 +54,7 @@ func TestRefusalsNameThePolicy(t *testing.T) {
 			want := 0
 			if test.says != nil {
 				want = 1
+				log.mustSaySoon(t, notAccepted)
 			}
 			if got := strings.Count(log.String(), notAccepted); got != want {
 				t.Errorf("raise %s: %d lines of the refusal: want %d\n%s", raise, got, want, log.String())

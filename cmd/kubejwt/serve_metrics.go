@@ -15,6 +15,8 @@ type metrics struct {
 	registry *prometheus.Registry
 	verdicts *kubejwtprom.Verdicts
 	seconds  prometheus.Histogram
+	// linesLost are those of the access log.
+	linesLost prometheus.Counter
 
 	reloads  *prometheus.CounterVec // by result; nil without a policy file
 	usable   prometheus.Gauge
@@ -29,6 +31,10 @@ func newMetrics() *metrics {
 			Name:    "kubejwt_verdict_duration_seconds",
 			Help:    "How long verdicts took. Those over a millisecond waited for keys.",
 			Buckets: []float64{5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 5e-3, 2.5e-2, .1, .5, 2.5, 10},
+		}),
+		linesLost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "kubejwt_access_log_lines_lost_total",
+			Help: "Lines of the access log that standard output did not take.",
 		}),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kubejwt_config_reloads_total",
@@ -47,7 +53,7 @@ func newMetrics() *metrics {
 		Name: "kubejwt_build_info", Help: "The build that runs: always 1.", ConstLabels: buildLabels(),
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.verdicts, m.seconds, m.reloads, m.usable, m.usableAt, build,
+	m.registry.MustRegister(m.verdicts, m.seconds, m.linesLost, m.reloads, m.usable, m.usableAt, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, result := range []string{"success", "failure"} {
 		m.reloads.WithLabelValues(result)

@@ -27,12 +27,20 @@ func New(logger *slog.Logger) *slog.Logger {
 	if _, ok := logger.Handler().(*handler); ok {
 		return logger
 	}
-	return slog.New(&handler{logger.Handler(), new(atomic.Int32)})
+	return NewCounting(logger, func() {})
+}
+
+// NewCounting returns a Logger as New does, which calls lost for each line that
+// is dropped, or that logger fails to write. lost must be safe for concurrent use
+// by multiple goroutines.
+func NewCounting(logger *slog.Logger, lost func()) *slog.Logger {
+	return slog.New(&handler{logger.Handler(), new(atomic.Int32), lost})
 }
 
 type handler struct {
 	next    slog.Handler
 	waiting *atomic.Int32 // lines that next is still handling
+	lost    func()
 }
 
 // Enabled asks next, so that a line that nobody wants costs little. While a line
@@ -48,16 +56,21 @@ func (h *handler) Enabled(ctx context.Context, level slog.Level) (enabled bool) 
 func (h *handler) Handle(ctx context.Context, line slog.Record) error {
 	if h.waiting.Add(1) > maxWaiting {
 		h.waiting.Add(-1)
+		h.lost()
 		return nil
 	}
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
 		defer h.waiting.Add(-1)
-		defer func() { _ = recover() }()
-		if h.next.Enabled(ctx, line.Level) {
-			_ = h.next.Handle(ctx, line)
-		}
+		isLost := true // unless it comes to its end
+		defer func() {
+			_ = recover()
+			if isLost {
+				h.lost()
+			}
+		}()
+		isLost = h.next.Enabled(ctx, line.Level) && h.next.Handle(ctx, line) != nil
 	}()
 	patience := time.NewTimer(Patience)
 	defer patience.Stop()
@@ -69,9 +82,9 @@ func (h *handler) Handle(ctx context.Context, line slog.Record) error {
 }
 
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &handler{h.next.WithAttrs(attrs), h.waiting}
+	return &handler{h.next.WithAttrs(attrs), h.waiting, h.lost}
 }
 
 func (h *handler) WithGroup(name string) slog.Handler {
-	return &handler{h.next.WithGroup(name), h.waiting}
+	return &handler{h.next.WithGroup(name), h.waiting, h.lost}
 }

@@ -3,6 +3,8 @@ package safelog
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -89,6 +91,36 @@ func TestHangingLog(t *testing.T) {
 		}
 	})
 }
+
+// A line that is not written is counted, whatever the cause.
+func TestLostLinesAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var lost atomic.Int32
+		release := make(chan bool)
+		handlers := map[string]slog.Handler{
+			"hangs":   handlerFunc{enabled: func() bool { return true }, handle: func() { <-release }},
+			"panics":  handlerFunc{enabled: func() bool { return true }, handle: func() { panic("a bug of the log") }},
+			"fails":   slog.NewTextHandler(fullDisk{}, nil),
+			"writes":  slog.NewTextHandler(io.Discard, nil),
+			"ignores": slog.NewTextHandler(fullDisk{}, &slog.HandlerOptions{Level: slog.LevelError}),
+		}
+		for name, want := range map[string]int32{"hangs": 3, "panics": maxWaiting + 3, "fails": maxWaiting + 3, "writes": 0, "ignores": 0} {
+			lost.Store(0)
+			logger := NewCounting(slog.New(handlers[name]), func() { lost.Add(1) })
+			for range maxWaiting + 3 {
+				logger.Info("a line")
+			}
+			if got := lost.Load(); got != want {
+				t.Errorf("a log that %s: %d lines are lost, want %d", name, got, want)
+			}
+		}
+		close(release)
+	})
+}
+
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left") }
 
 // A slow log gets its line whole, and whoever wrote it goes on.
 func TestSlowLog(t *testing.T) {
