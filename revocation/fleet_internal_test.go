@@ -92,6 +92,9 @@ type phase struct {
 
 // Ten thousand services, the very code of Run, on a simulated clock.
 func TestFleet(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds: leave out -short")
+	}
 	services, most := 200, 7.0 // of so few, more come by chance
 	if *long {
 		services, most = 10_000, 2

@@ -150,6 +150,9 @@ func TestSlowList(t *testing.T) {
 
 // Hours of churn leave nothing behind: neither in memory nor a goroutine.
 func TestChurn(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds: leave out -short")
+	}
 	hours := 1
 	if revocation.Long() {
 		hours = 48

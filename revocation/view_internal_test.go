@@ -146,6 +146,9 @@ func TestViewIsBounded(t *testing.T) {
 
 // A server that lists other objects each time makes no view grow.
 func TestListsDoNotAddUp(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds: leave out -short")
+	}
 	const each = maxObjects / 5 * 2
 	s := &stream{watcher: &Watcher{logger: slog.New(slog.DiscardHandler)}}
 	for n := range 4 {

@@ -266,6 +266,9 @@ func need(t *testing.T, name string) (binary string) {
 
 func build(t *testing.T) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("it builds the command: leave out -short")
+	}
 	binary := filepath.Join(t.TempDir(), "kubejwt")
 	if out, err := exec.Command("go", "-C", "../../cmd/kubejwt", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
