@@ -8,7 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
-	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -311,9 +311,15 @@ func (s *server) shutDown(ctx context.Context, endpoints []endpoint, failed <-ch
 	// ctx has ended already.
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
-	var errs []error
-	for _, e := range slices.Backward(endpoints) { // the admin listener last
-		errs = append(errs, e.server.Shutdown(last))
+	errs := make([]error, len(endpoints))
+	var asked sync.WaitGroup // at once: a call over gRPC that hangs takes no time from HTTP
+	for i, e := range endpoints {
+		if _, isAdmin := e.server.(*http.Server); isAdmin {
+			defer e.server.Shutdown(last) // after the others
+			continue
+		}
+		asked.Go(func() { errs[i] = e.server.Shutdown(last) })
 	}
+	asked.Wait()
 	return errors.Join(errs...)
 }

@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -534,3 +535,58 @@ func TestServeAdminWarning(t *testing.T) {
 		}
 	}
 }
+
+// A client whose CA is withdrawn can't resume the session of better days.
+func TestServeTLSResumption(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	server, proxy, stranger := issue(t, "first"), issue(t, "proxy"), issue(t, "stranger")
+	ca := writeFile(t, proxy.ca)
+	s := startServer(t, append(clusterFlags(cluster), "-policy", "data-store=shop/api",
+		"-tls-cert", writeFile(t, server.cert), "-tls-key", writeFile(t, server.key), "-client-ca-file", ca)...)
+	url, token := s.endpoints["auth"]+"/auth/data-store", cluster.Mint(caller)
+	former := server.client(t, &proxy)
+	former.ClientSessionCache = tls.NewLRUClientSessionCache(0)
+	if got := statusOf(t, httpsClient(former, false), url, token); got != http.StatusOK {
+		t.Fatalf("status %d: want 200", got)
+	}
+	writeTo(t, ca, stranger.ca)
+	for deadline := time.Now().Add(patience); statusOf(t, httpsClient(server.client(t, &stranger), false), url, token) != http.StatusOK; {
+		if time.Now().After(deadline) {
+			t.Fatal("the new CA is not in use")
+		}
+	}
+	if got := statusOf(t, httpsClient(former, false), url, token); got != 0 {
+		t.Errorf("the former CA's client resumes its session: status %d: want no answer", got)
+	}
+}
+
+// A call over gRPC that never ends takes no time from requests over HTTP.
+func TestServeShutdownTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		ended := make(map[string]time.Duration)
+		var mu sync.Mutex
+		slow := func(name string, takes time.Duration) endpoint {
+			return endpoint{server: stopFunc(func(ctx context.Context) error {
+				select {
+				case <-ctx.Done():
+				case <-time.After(takes):
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				ended[name] = time.Since(began)
+				return ctx.Err()
+			})}
+		}
+		s := &server{flags: new(serveFlags), logger: slog.New(slog.DiscardHandler), stops: new(atomic.Bool)}
+		err := s.shutDown(t.Context(), []endpoint{slow("admin", 0), slow("auth", 10*time.Second), slow("grpc", time.Hour)}, nil)
+		if !errors.Is(err, context.DeadlineExceeded) || ended["auth"] != 10*time.Second || ended["grpc"] != shutdownTimeout {
+			t.Errorf("%v: %v: want auth to end after 10 s", err, ended)
+		}
+	})
+}
+
+type stopFunc func(context.Context) error
+
+func (stopFunc) Serve(net.Listener) error             { return nil }
+func (f stopFunc) Shutdown(ctx context.Context) error { return f(ctx) }
