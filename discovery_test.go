@@ -68,7 +68,7 @@ func TestOddAnswers(t *testing.T) {
 func (s *keyServer) mustCopeWith(t *testing.T, odd oddAnswer) {
 	known := s.cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}})
 	unknown := s.cluster.Mint(kubejwttest.Token{Audiences: []string{"data-store"}, Header: map[string]any{"kid": "unknown"}})
-	logged := new(bytes.Buffer)
+	logged := newLockedLog()
 	config := s.config()
 	config.Logger = slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	v, cold := mustNew(t, config), mustNew(t, config)

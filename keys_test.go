@@ -239,7 +239,7 @@ func TestKeyFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		config := k.config
 		config.Keys = kubejwt.KeyFile(path)
-		logged := new(bytes.Buffer)
+		logged := newLockedLog()
 		config.Logger = slog.New(slog.NewTextHandler(logged, nil))
 		v := mustNew(t, config)
 		verify := func(when string, token string, reason kubejwt.Reason) {
@@ -361,7 +361,7 @@ func TestKeyFileWithOddKeys(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "keys")
 			writeFile(t, path, tt.start)
-			logged := new(bytes.Buffer)
+			logged := newLockedLog()
 			config := staticConfig(t, k.Cluster)
 			config.Keys, config.Logger = kubejwt.KeyFile(path), slog.New(slog.NewTextHandler(logged, nil))
 			synctest.Test(t, func(t *testing.T) {
@@ -373,7 +373,7 @@ func TestKeyFileWithOddKeys(t *testing.T) {
 				if err != nil {
 					return
 				}
-				if !strings.Contains(logged.String(), tt.log) || (tt.log == "") != (logged.Len() == 0) {
+				if !strings.Contains(logged.String(), tt.log) || (tt.log == "") != (logged.String() == "") {
 					t.Errorf("the log at the start: %s: want %q", logged, tt.log)
 				}
 				logged.Reset()
@@ -448,7 +448,7 @@ func TestOddKeys(t *testing.T) {
 				t.Fatal(err)
 			}
 			server.answerWith(server.onlyKeys(sendBody(http.StatusOK, string(body))))
-			logged := new(bytes.Buffer)
+			logged := newLockedLog()
 			config := server.config()
 			config.Logger = slog.New(slog.NewTextHandler(logged, nil))
 			synctest.Test(t, func(t *testing.T) {

@@ -41,7 +41,7 @@ type story struct {
 	t        *testing.T
 	verifier *Verifier
 	cache    *jwksCache
-	log      *bytes.Buffer
+	log      *lockedBuffer
 
 	wallAhead, monoBehind time.Duration // how far the two clocks have gone astray
 
@@ -64,7 +64,7 @@ func tell(t *testing.T, plot func(*testing.T, *story)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &story{
-			t: t, log: new(bytes.Buffer),
+			t: t, log: new(lockedBuffer),
 			private:  make(map[string]*ecdsa.PrivateKey),
 			maxAge:   time.Hour,
 			latency:  20 * time.Millisecond,
@@ -292,11 +292,35 @@ func (s *story) logged() string {
 	return s.log.String()
 }
 
-// clearLog forgets what was logged. It waits like logged, because a fetch that
-// ended in the background may have written last.
+// clearLog forgets what was logged.
 func (s *story) clearLog() {
 	synctest.Wait()
 	s.log.Reset()
+}
+
+// lockedBuffer is a log that fetches in the background write to. That time has
+// passed in a bubble does not order what they do.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(line []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(line)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+func (b *lockedBuffer) Reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.text.Reset()
 }
 
 // settle lets a fetch in the background end.

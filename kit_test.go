@@ -518,6 +518,12 @@ func (l *lockedLog) String() string {
 	return l.text.String()
 }
 
+func (l *lockedLog) Reset() {
+	l.written.L.Lock()
+	defer l.written.L.Unlock()
+	l.text.Reset()
+}
+
 // waitFor returns when the log has text in it.
 func (l *lockedLog) waitFor(text string) {
 	l.written.L.Lock()

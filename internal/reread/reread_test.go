@@ -23,7 +23,7 @@ type desk struct {
 	folder string
 	path   string
 	file   *File[string]
-	log    *bytes.Buffer
+	log    *lockedBuffer
 	parsed int
 }
 
@@ -33,7 +33,7 @@ func atDesk(t *testing.T, test func(*testing.T, *desk)) {
 	t.Helper()
 	folder := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		d := &desk{t: t, folder: folder, path: filepath.Join(folder, "token"), log: new(bytes.Buffer)}
+		d := &desk{t: t, folder: folder, path: filepath.Join(folder, "token"), log: new(lockedBuffer)}
 		d.file = New(d.path, 100, interval, d.parse, slog.New(slog.NewTextHandler(d.log, nil)))
 		test(t, d)
 	})
@@ -73,6 +73,31 @@ func (d *desk) mustKeep(want, problem string) {
 	}
 }
 
+// lockedBuffer is a log that looks at the file write to. That time has passed in a
+// bubble does not order what they do.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(line []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(line)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+func (b *lockedBuffer) Reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.text.Reset()
+}
+
 // mustLog wants one line since it was last asked, with this text.
 func (d *desk) mustLog(text string) {
 	d.t.Helper()
@@ -87,7 +112,7 @@ func (d *desk) mustLog(text string) {
 func (d *desk) mustLogNothing() {
 	d.t.Helper()
 	synctest.Wait()
-	if d.log.Len() > 0 {
+	if d.log.String() != "" {
 		d.t.Fatalf("a log that should be empty:\n%s", d.log)
 	}
 }
@@ -293,7 +318,7 @@ func TestPause(t *testing.T) {
 type disk struct {
 	t    *testing.T
 	file *File[string]
-	log  *bytes.Buffer
+	log  *lockedBuffer
 
 	mu      sync.Mutex
 	content string
@@ -326,7 +351,7 @@ func (d *disk) write(text string) {
 func atDisk(t *testing.T, test func(*testing.T, *disk)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		d := &disk{t: t, log: new(bytes.Buffer), content: "a", release: make(chan bool)}
+		d := &disk{t: t, log: new(lockedBuffer), content: "a", release: make(chan bool)}
 		close(d.release)
 		parse := func(data []byte) (string, error) {
 			if len(data) == 0 {
@@ -504,7 +529,7 @@ func TestSlowDisk(t *testing.T) {
 			t.Error(got.Problem)
 		}
 		synctest.Wait()
-		if d.log.Len() > 0 {
+		if d.log.String() != "" {
 			t.Errorf("the log:\n%s", d.log)
 		}
 	})
