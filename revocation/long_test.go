@@ -283,7 +283,7 @@ func TestMutations(t *testing.T) {
 		{"turns as short as they were", "follow.go", "turnEvery = 70 * time.Second", "turnEvery = 30 * time.Second", "TestWhenItIsTried"},
 		{"any bookmark ends the list", "stream.go", `e.Type == "BOOKMARK" && e.Object`, `e.Type == "BOOKMARK" || e.Object`, "TestBookmarkBeforeTheEnd"},
 		{"deletions are forgotten too soon", "view.go", "keepGone = maxApart + clockSlack", "keepGone = maxApart", "TestGoneIsFinal"},
-		{"evidence is the view alone", "view.go", "min(t.Sub(iat), elapsed(v.asOf, t))", "elapsed(v.asOf, t)", "TestView"},
+		{"evidence is the view alone", "revocation.go", "Accept, t.Sub(claims.IssuedAt) <= most:", "Accept:", "TestStale"},
 		{"Run is not needed", "revocation.go", "case notRunning:\n\t\treturn errNotRunning\n\tcase ended:\n\t\treturn errEnded\n\t}\n\tscope", "}\n\tscope", "TestNotRunning"},
 		{"refused lists are not told", "follow.go", "if denies(err) && s", "if false && denies(err) && s", "TestDenied"},
 		{"strings are held whole", "stream.go", "s.cut = s.length >= maxString", "s.cut = false", "TestDecoderIsBounded"},

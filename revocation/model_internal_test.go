@@ -452,3 +452,12 @@ func (m *model) terminated(tok *token) bool {
 	}
 	return false
 }
+
+// age is how old, at time t, the evidence is that an object is there which judge
+// has not found gone.
+func (v *view) age(live bool, iat, t time.Time) time.Duration {
+	if !live {
+		return t.Sub(iat)
+	}
+	return min(t.Sub(iat), elapsed(v.asOf, t))
+}

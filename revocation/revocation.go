@@ -320,9 +320,9 @@ func (w *Watcher) judge(podsOf, accountsOf *stream, claims *kubejwt.Claims) erro
 		return denied
 	case w.options.WhenStale == Accept, t.Sub(claims.IssuedAt) <= most: // no evidence is older than that
 		return nil
-	case accountsOf.view.age(live, claims.IssuedAt, t) > most:
+	case !live || elapsed(accountsOf.view.asOf, t) > most:
 		return errStale
-	case podsOf != nil && podsOf.view.age(podLive, claims.IssuedAt, t) > most:
+	case podsOf != nil && (!podLive || elapsed(podsOf.view.asOf, t) > most):
 		return errStale
 	default:
 		return nil

@@ -131,15 +131,6 @@ func (v *view) judge(uid string, iat, t time.Time) (gone, live bool) {
 	}
 }
 
-// age is how old, at time t, the evidence is that an object is there which judge
-// has not found gone.
-func (v *view) age(live bool, iat, t time.Time) time.Duration {
-	if !live {
-		return t.Sub(iat)
-	}
-	return min(t.Sub(iat), elapsed(v.asOf, t))
-}
-
 // elapsed is t - from by the monotonic or the wall clock, whichever is more. So neither
 // a clock that was set back nor a machine that slept makes a view younger. For the zero
 // time it is more than any limit.
