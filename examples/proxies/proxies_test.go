@@ -119,13 +119,17 @@ func testNotKubejwt(t *testing.T, kubejwt, binary string, start start) {
 	for _, status := range []int{200, 202, 204, 404, 429, 500, 502, 503} {
 		answers[fmt.Sprint(status)] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
 	}
-	answer := answers["503"]
-	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { answer(w, r) }))
+	var answer atomic.Value // an http.HandlerFunc
+	answer.Store(answers["503"])
+	other := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer.Load().(http.HandlerFunc)(w, r)
+	}))
 	other.Config.ErrorLog = log.New(io.Discard, "", 0)
+	other.Start()
 	defer other.Close()
 	w := newWorld(t, kubejwt, binary, start, true, "127.0.0.1:8080", other.Listener.Addr().String())
-	for name, answer1 := range answers {
-		answer = answer1
+	for name, handler := range answers {
+		answer.Store(handler)
 		w.mustRefuse(t, name)
 	}
 	other.Close()
