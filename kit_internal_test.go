@@ -1,7 +1,6 @@
 package kubejwt
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/kubejwt/kubejwt/internal/keypolicy"
 	"github.com/kubejwt/kubejwt/internal/keyset"
+	"github.com/kubejwt/kubejwt/internal/testlog"
 )
 
 type roundTripFunc func(*http.Request) (*http.Response, error)
@@ -41,7 +41,7 @@ type story struct {
 	t        *testing.T
 	verifier *Verifier
 	cache    *jwksCache
-	log      *lockedBuffer
+	log      *testlog.Buffer
 
 	wallAhead, monoBehind time.Duration // how far the two clocks have gone astray
 
@@ -64,7 +64,7 @@ func tell(t *testing.T, plot func(*testing.T, *story)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &story{
-			t: t, log: new(lockedBuffer),
+			t: t, log: new(testlog.Buffer),
 			private:  make(map[string]*ecdsa.PrivateKey),
 			maxAge:   time.Hour,
 			latency:  20 * time.Millisecond,
@@ -296,31 +296,6 @@ func (s *story) logged() string {
 func (s *story) clearLog() {
 	synctest.Wait()
 	s.log.Reset()
-}
-
-// lockedBuffer is a log that fetches in the background write to. That time has
-// passed in a bubble does not order what they do.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(line []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(line)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-func (b *lockedBuffer) Reset() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.text.Reset()
 }
 
 // settle lets a fetch in the background end.

@@ -31,32 +31,12 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
+	"github.com/kubejwt/kubejwt/internal/testlog"
 	"github.com/kubejwt/kubejwt/kubejwttest"
 )
 
 // lockedBuffer is a log that is read while it is written.
-type lockedBuffer struct {
-	mu   sync.Mutex // guards the rest
-	text bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-func (b *lockedBuffer) Reset() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.text.Reset()
-}
+type lockedBuffer struct{ testlog.Buffer }
 
 // patience is for what is bound to happen, however busy the machine is.
 const patience = 2 * time.Minute

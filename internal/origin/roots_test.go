@@ -1,7 +1,6 @@
 package origin
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -11,9 +10,10 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"github.com/kubejwt/kubejwt/internal/testlog"
 )
 
 // One odd certificate, as system bundles have them, costs no other: the log names
@@ -30,7 +30,7 @@ func TestOddRoots(t *testing.T) {
 		"one of openssl's":  {strings.ReplaceAll(with("", ""), " CERT", " TRUSTED CERT"), "TRUSTED CERTIFICATE"},
 	} {
 		writeFile(t, s.caFile, "# odd\n"+tt.odd+string(encode(s.Certificate().Raw)))
-		logged := new(lockedBuffer)
+		logged := new(testlog.Buffer)
 		options := s.options(t)
 		options.Logger = slog.New(slog.NewTextHandler(logged, nil))
 		c := mustNew(t, options)
@@ -91,22 +91,4 @@ func newCertificate(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	return der
-}
-
-// lockedBuffer is a log that a look at a file writes to in the background.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kubejwt/kubejwt/internal/testlog"
 )
 
 // A desk is a folder, a File on one of its files, and what was logged. Files
@@ -23,7 +25,7 @@ type desk struct {
 	folder string
 	path   string
 	file   *File[string]
-	log    *lockedBuffer
+	log    *testlog.Buffer
 	parsed int
 }
 
@@ -33,7 +35,7 @@ func atDesk(t *testing.T, test func(*testing.T, *desk)) {
 	t.Helper()
 	folder := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		d := &desk{t: t, folder: folder, path: filepath.Join(folder, "token"), log: new(lockedBuffer)}
+		d := &desk{t: t, folder: folder, path: filepath.Join(folder, "token"), log: new(testlog.Buffer)}
 		d.file = New(d.path, 100, interval, d.parse, slog.New(slog.NewTextHandler(d.log, nil)))
 		test(t, d)
 	})
@@ -71,31 +73,6 @@ func (d *desk) mustKeep(want, problem string) {
 	if got := d.mustGet(want); got.Problem == nil || !strings.Contains(got.Problem.Error(), problem) {
 		d.t.Fatalf("Problem = %v, want %q", got.Problem, problem)
 	}
-}
-
-// lockedBuffer is a log that looks at the file write to. That time has passed in a
-// bubble does not order what they do.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(line []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(line)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-func (b *lockedBuffer) Reset() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.text.Reset()
 }
 
 // mustLog wants one line since it was last asked, with this text.
@@ -318,7 +295,7 @@ func TestPause(t *testing.T) {
 type disk struct {
 	t    *testing.T
 	file *File[string]
-	log  *lockedBuffer
+	log  *testlog.Buffer
 
 	mu      sync.Mutex
 	content string
@@ -351,7 +328,7 @@ func (d *disk) write(text string) {
 func atDisk(t *testing.T, test func(*testing.T, *disk)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		d := &disk{t: t, log: new(lockedBuffer), content: "a", release: make(chan bool)}
+		d := &disk{t: t, log: new(testlog.Buffer), content: "a", release: make(chan bool)}
 		close(d.release)
 		parse := func(data []byte) (string, error) {
 			if len(data) == 0 {
