@@ -257,11 +257,8 @@ func (w *Watcher) awaitTried(ctx context.Context) {
 // service account is not among Options.ServiceAccounts; and, with Refuse, if
 // what is known is older than Options.MaxStale.
 func (w *Watcher) Check(claims kubejwt.Claims) error {
-	switch w.state.Load() {
-	case notRunning:
-		return errNotRunning
-	case ended:
-		return errEnded
+	if err := w.running(); err != nil {
+		return err
 	}
 	scope, found := w.scopeOf(&claims)
 	if !found {
@@ -276,6 +273,18 @@ func (w *Watcher) Check(claims kubejwt.Claims) error {
 		podScope = nil
 	}
 	return w.judge(podScope, scope.accounts, &claims)
+}
+
+// running returns an error before Run is called and after it has ended.
+func (w *Watcher) running() error {
+	switch w.state.Load() {
+	case notRunning:
+		return errNotRunning
+	case ended:
+		return errEnded
+	default:
+		return nil
+	}
 }
 
 var (
@@ -364,11 +373,8 @@ func (w *Watcher) warn(kind int, text string, args ...any) {
 // Options.MaxStale. While the very first lists are under way it waits for them,
 // for 10 seconds at most. Its errors are ErrUndecided.
 func (w *Watcher) Ready(ctx context.Context) error {
-	switch w.state.Load() {
-	case notRunning:
-		return errNotRunning
-	case ended:
-		return errEnded
+	if err := w.running(); err != nil {
+		return err
 	}
 	w.awaitTried(ctx)
 	now := time.Now()

@@ -1,7 +1,6 @@
 package revocation_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"github.com/kubejwt/kubejwt"
+	"github.com/kubejwt/kubejwt/internal/testlog"
 	"github.com/kubejwt/kubejwt/kubejwttest"
 	"github.com/kubejwt/kubejwt/revocation"
 )
@@ -32,22 +32,7 @@ func answer(r *http.Request, code int, header http.Header) *http.Response {
 }
 
 // A logBuffer is a Logger's output.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
+type logBuffer struct{ testlog.Buffer }
 
 func (b *logBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
 
@@ -215,10 +200,9 @@ func TestLogIsCalm(t *testing.T) {
 	var log logBuffer
 	inBubble(t, revocation.Options{Logger: log.logger()}, func(s service) {
 		since := func() (lines int, text string) {
-			log.mu.Lock()
-			defer log.mu.Unlock()
-			defer log.buf.Reset()
-			text = log.buf.String()
+			synctest.Wait()
+			defer log.Reset()
+			text = log.String()
 			return strings.Count(text, "\n"), text
 		}
 		s.Mint(ofPod("a"))

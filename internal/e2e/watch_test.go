@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -31,6 +30,7 @@ import (
 
 	"github.com/kubejwt/kubejwt"
 	"github.com/kubejwt/kubejwt/internal/apiserver"
+	"github.com/kubejwt/kubejwt/internal/testlog"
 	"github.com/kubejwt/kubejwt/revocation"
 )
 
@@ -39,30 +39,12 @@ import (
 
 const revokedWord = string(kubejwt.ReasonRevoked)
 
-// A logText keeps what a Watcher logs.
-type logText struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // A watched service is a Verifier that asks a running Watcher.
 type watched struct {
 	*cluster
 	watcher  *revocation.Watcher
 	verifier *kubejwt.Verifier
-	log      *logText
+	log      *testlog.Buffer
 	folder   string // its mounted folder
 }
 
@@ -78,7 +60,7 @@ func (c *cluster) watch(t testing.TB, address string, when revocation.Stale, nam
 
 func (c *cluster) watchUngranted(t testing.TB, address string, when revocation.Stale, names ...string) *watched {
 	t.Helper()
-	w := &watched{cluster: c, log: new(logText), folder: c.mount(t)}
+	w := &watched{cluster: c, log: new(testlog.Buffer), folder: c.mount(t)}
 	keys := in(w.folder)
 	options := revocation.Options{
 		APIServer: address, CAFile: keys.CAFile, BearerTokenFile: keys.BearerTokenFile,
