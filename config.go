@@ -173,18 +173,18 @@ func (config Config) prepare() (*cluster, allowedAccounts, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
+	config.Logger = safelog.New(config.Logger)
 	if config.Now == nil {
 		config.Now = time.Now
 	}
 	c := &cluster{
 		config: config,
 		tokens: tokencache.New[*cachedToken](config.CacheSize),
-		logger: safelog.New(config.Logger),
 	}
 	for _, issuer := range append([]string{config.Issuer}, config.FormerIssuers...) {
 		if issuer != "" {
 			c.issuers = append(c.issuers, issuer)
-			c.warnOfAudience(c.logger, issuer)
+			c.warnOfAudience(issuer)
 		}
 	}
 	return c, allowed, nil
@@ -249,9 +249,9 @@ func (config Config) checkTexts() error {
 
 // warnOfAudience warns the operator if callers send tokens that the API server
 // accepts too: this service, or whoever breaks into it, could use them there.
-func (c *cluster) warnOfAudience(logger *slog.Logger, issuer string) {
+func (c *cluster) warnOfAudience(issuer string) {
 	if slices.Contains(c.config.Audiences, issuer) {
-		logger.Warn("kubejwt: an audience is the cluster's issuer: "+
+		c.config.Logger.Warn("kubejwt: an audience is the cluster's issuer: "+
 			"whoever steals a token from this service can use it at the API server", "audience", issuer)
 	}
 }

@@ -80,9 +80,8 @@ func (l *lookup) latest() (err error) {
 	return err
 }
 
-// newKeyring makes the keyring for New. onIssuerChange logs to the logger that it
-// is given.
-func newKeyring(config Config, onIssuerChange func(logger *slog.Logger, issuer string)) (keyring, error) {
+// newKeyring makes the keyring for New.
+func newKeyring(config Config, onIssuerChange func(issuer string)) (keyring, error) {
 	if config.Keys == nil {
 		config.Keys = RemoteKeys{}
 	}
@@ -112,14 +111,13 @@ func newKeyring(config Config, onIssuerChange func(logger *slog.Logger, issuer s
 }
 
 // newJWKSCache makes the keyring for keys that r fetches.
-func newJWKSCache(r *remote, logger *slog.Logger, onIssuerChange func(*slog.Logger, string)) *jwksCache {
-	logger = safelog.New(logger)
+func newJWKSCache(r *remote, logger *slog.Logger, onIssuerChange func(issuer string)) *jwksCache {
 	cache := &jwksCache{
 		fetch:          r.fetch,
 		now:            keypolicy.Now,
 		maxStale:       cmp.Or(r.config.MaxStale, keypolicy.DefaultMaxStale),
-		onIssuerChange: func(issuer string) { onIssuerChange(logger, issuer) },
-		logger:         logger,
+		onIssuerChange: onIssuerChange,
+		logger:         safelog.New(logger),
 	}
 	if path := r.config.SnapshotFile; path != "" {
 		url := r.configuredURL().Digest()

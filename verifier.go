@@ -45,7 +45,6 @@ type cluster struct {
 	tokens       *tokencache.Cache[*cachedToken]
 	lastHeader   atomic.Pointer[signedHeader]
 	counters     counters
-	logger       *slog.Logger // for the lines that a caller waits for
 }
 
 // Verify checks token, a compact JWT without a scheme in front, and returns the
@@ -473,7 +472,7 @@ func (c *cluster) record(ctx context.Context, err error) {
 	default:
 		return // no token
 	}
-	c.logger.LogAttrs(ctx, slog.LevelDebug, "kubejwt: not accepted",
+	c.config.Logger.LogAttrs(ctx, slog.LevelDebug, "kubejwt: not accepted",
 		slog.String("reason", reason), slog.String("subject", subject), slog.Any("error", err))
 }
 
