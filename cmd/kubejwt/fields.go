@@ -12,7 +12,16 @@ func flagOf(verb, field string) string {
 	if verb == "serve" && field == "ServiceAccounts" {
 		return "-policy"
 	}
-	return map[string]string{
+	return fieldFlags[field]
+}
+
+// What inFlags needs. It is not made anew with each line: at Debug, serve logs one
+// for each refused token.
+var (
+	keysField    = regexp.MustCompile(`\bConfig\.Keys: (RemoteKeys\.|KeyFile|PublicKeys)`)
+	fieldOrQuote = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|[^\s"(),:]+`)
+
+	fieldFlags = map[string]string{
 		"Issuer":          "-issuer",
 		"FormerIssuers":   "-former-issuer",
 		"Audiences":       "-audience",
@@ -32,17 +41,16 @@ func flagOf(verb, field string) string {
 		"SnapshotFile":    "-snapshot-file",
 		"MaxStale":        "-max-stale",
 		"TokenFile":       "-token-file",
-	}[field]
-}
+	}
+)
 
 // inFlags replaces the library's field names with the names of a verb's flags, except
 // in quotes and in paths, which come from somebody else.
 func inFlags(verb, text string) string {
 	text = namePipes(strings.ReplaceAll(text, "kubejwt: ", ""))
 	// In "Config.Keys: RemoteKeys.CAFile: …" the second name is the flag.
-	text = regexp.MustCompile(`\bConfig\.Keys: (RemoteKeys\.|KeyFile|PublicKeys)`).ReplaceAllString(text, "$1")
-	words := regexp.MustCompile(`"(?:[^"\\]|\\.)*"|[^\s"(),:]+`)
-	return words.ReplaceAllStringFunc(text, func(word string) string {
+	text = keysField.ReplaceAllString(text, "$1")
+	return fieldOrQuote.ReplaceAllStringFunc(text, func(word string) string {
 		field := strings.TrimRight(word, ".;?")
 		name := field
 		for _, structure := range []string{"Config.", "RemoteKeys."} {

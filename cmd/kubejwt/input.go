@@ -76,6 +76,7 @@ var (
 	folded  = regexp.MustCompile(`(?:eyJ|ZXlK|WlhsS|[A-Za-z0-9+/]{60})[A-Za-z0-9+/_.=-]*` +
 		`(?:\\?\r?\n[ \t>]*[A-Za-z0-9+/_.=-]+)+`)
 	colours = regexp.MustCompile(`\x1b\[[0-9;]*[mK]`)
+	compact = regexp.MustCompile(`^[A-Za-z0-9_.=+/-]*$`) // or a piece of one
 	cutOff  = regexp.MustCompile(`(?:^|[^A-Za-z0-9])eyJ[A-Za-z0-9_.-]*?(?:\.\.\.|…)`)
 )
 
@@ -305,7 +306,7 @@ func describe(data []byte, text string) (is, toDo string) {
 		return "an OAuth token of OpenShift" + size, "such a token is no JWT, and only its API server can judge it"
 	case strings.HasPrefix(text, "k8s-aws-v1."):
 		return "a token of aws eks get-token" + size, "it is a signed request of an IAM identity; " + ownTokens
-	case regexp.MustCompile(`^[a-z0-9]{6}\.[a-z0-9]{16}$`).MatchString(text):
+	case bootstrapLook.MatchString(text):
 		return "a bootstrap token" + size, "such a token joins nodes to a cluster; " + ownTokens
 	case pathLook.MatchString(text):
 		return "the path of a file, by its look" + size, "give it with -token-file"
@@ -320,8 +321,11 @@ func describe(data []byte, text string) (is, toDo string) {
 	}
 }
 
-// kubeconfigLook is what a kubeconfig in YAML looks like.
-var kubeconfigLook = regexp.MustCompile(`(?m)^kind: ["']?Config\b`)
+// What a kubeconfig in YAML looks like, and a bootstrap token.
+var (
+	kubeconfigLook = regexp.MustCompile(`(?m)^kind: ["']?Config\b`)
+	bootstrapLook  = regexp.MustCompile(`^[a-z0-9]{6}\.[a-z0-9]{16}$`)
+)
 
 func withoutBlanks(text string) string {
 	return strings.Map(func(r rune) rune {
@@ -359,7 +363,7 @@ func describeCredential(text string) (is, toDo string) {
 func isControl(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) }
 
 // isCompact reports whether text has no other characters than a token.
-func isCompact(text string) bool { return regexp.MustCompile(`^[A-Za-z0-9_.=+/-]*$`).MatchString(text) }
+func isCompact(text string) bool { return compact.MatchString(text) }
 
 func describeCompact(text string) string {
 	segments := strings.Split(text, ".")

@@ -57,6 +57,10 @@ func keepPipes(ctx context.Context, flags *flag.FlagSet, names ...string) (remov
 // gave these paths, and the files are gone when the message is read.
 func namePipes(text string) string {
 	folder := strings.ToValidUTF8(os.TempDir(), "") // no expression can hold anything else
-	copies := regexp.MustCompile(regexp.QuoteMeta(filepath.Join(folder, "kubejwt-")) + `\d+/[a-z-]+`)
+	prefix := filepath.Join(folder, "kubejwt-")
+	if !strings.Contains(text, prefix) {
+		return text
+	}
+	copies := regexp.MustCompile(regexp.QuoteMeta(prefix) + `\d+/[a-z-]+`)
 	return copies.ReplaceAllString(text, "a pipe")
 }
