@@ -85,7 +85,7 @@ func need(t *testing.T, program, debian string) string {
 	switch {
 	case err == nil:
 		return path
-	case os.Getenv("KUBEJWT_REQUIRE_PROXIES") == "1":
+	case os.Getenv("REQUIRE_PROXIES") == "1":
 		t.Fatalf("%v: apt-get install %s", err, debian)
 	default:
 		t.Skipf("%v: to run this test, apt-get install %s", err, debian)

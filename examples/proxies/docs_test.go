@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -117,7 +118,7 @@ func (g guide) command(t *testing.T, texts ...string) string {
 func (g guide) start(t *testing.T, text string) {
 	t.Helper()
 	command := exec.Command("sh", "-c", g.here(text))
-	command.Dir, command.Env = g.folder, append(os.Environ(), "HOME="+g.folder, "KUBEJWT_ADMIN_LISTEN=off")
+	command.Dir, command.Env = g.folder, append(environment(), "HOME="+g.folder, "KUBEJWT_ADMIN_LISTEN=off")
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var said bytes.Buffer
 	command.Stdout, command.Stderr = &said, &said
@@ -133,6 +134,11 @@ func (g guide) start(t *testing.T, text string) {
 	})
 }
 
+// environment is that of the test, without the flags of kubejwt that a shell may have set.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(variable string) bool { return strings.HasPrefix(variable, "KUBEJWT_") })
+}
+
 // mustPrint runs the lines behind a $, in one shell, and compares what they print.
 func (g guide) mustPrint(t *testing.T) {
 	t.Helper()
@@ -146,7 +152,7 @@ func (g guide) mustPrint(t *testing.T) {
 			}
 		}
 		command := exec.Command("sh", "-c", g.here(script.String()))
-		command.Dir = g.folder
+		command.Dir, command.Env = g.folder, environment()
 		out, err := command.CombinedOutput()
 		if err != nil || string(out) != want.String() {
 			t.Errorf("%v, it prints\n%s\nwant\n%s", err, out, want.String())

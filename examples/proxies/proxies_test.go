@@ -225,7 +225,7 @@ func startNginx(t *testing.T, binary, config string) *exec.Cmd {
 
 func startCaddy(t *testing.T, binary, config string) *exec.Cmd {
 	command := exec.Command(binary, "run", "--adapter", "caddyfile", "--config", config)
-	command.Env = append(os.Environ(), "HOME="+t.TempDir())
+	command.Env = append(environment(), "HOME="+t.TempDir())
 	return command
 }
 
@@ -260,7 +260,7 @@ func need(t *testing.T, name string) (binary string) {
 	t.Helper()
 	binary, err := exec.LookPath(name)
 	if err != nil {
-		if os.Getenv("CI") == "true" || os.Getenv("KUBEJWT_REQUIRE_PROXIES") == "1" {
+		if os.Getenv("CI") == "true" || os.Getenv("REQUIRE_PROXIES") == "1" {
 			t.Fatalf("%v: apt-get install %s", err, name)
 		}
 		t.Skipf("%v: to run this test, apt-get install %s", err, name)
