@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -116,5 +117,39 @@ func TestInFlags(t *testing.T) {
 	}
 	if got := inFlags("serve", "Config.ServiceAccounts: is required"); got != "-policy: is required" {
 		t.Errorf("in serve: %q", got)
+	}
+}
+
+// A policy file has a field for each flag, which its JSON Schema knows.
+func TestFieldsAreInTheFile(t *testing.T) {
+	schema, err := os.ReadFile(root + "/docs/serve-config.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range append(fieldsOf(kubejwt.Config{}), fieldsOf(kubejwt.RemoteKeys{})...) {
+		name := inFields(field)
+		if field == "Keys" || withoutFlag()[field] {
+			continue
+		}
+		if name == field || !strings.Contains(string(schema), `"`+name+`":`) {
+			t.Errorf("%s is told as %s: want a field of the policy file", field, name)
+		}
+	}
+}
+
+// What is in quotes or in a path came from somebody else, and stays as it is.
+func TestInFields(t *testing.T) {
+	for text, want := range map[string]string{
+		"kubejwt: Config.Keys: RemoteKeys.CAFile: no":         "caFile: no",
+		"Config.Issuer, FormerIssuers: one is":                "issuer, formerIssuers: one is",
+		`Config.Issuer: "https://Leeway.example/MaxStale"`:    `issuer: "https://Leeway.example/MaxStale"`,
+		`the aud is "Audiences", "\"Config.Issuer\" JWKSURL"`: `the aud is "Audiences", "\"Config.Issuer\" JWKSURL"`,
+		"open /x/KeyFile/CAFile: is (RemoteKeys.JWKSURL)?":    "open /x/KeyFile/CAFile: is (jwksURL)?",
+		"Issuers and KeyFiles are words":                      "Issuers and KeyFiles are words",
+		"are older than RemoteKeys.MaxStale":                  "are older than maxStale",
+	} {
+		if got := inFields(text); got != want {
+			t.Errorf("%q is told as %q: want %q", text, got, want)
+		}
 	}
 }

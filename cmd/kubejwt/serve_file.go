@@ -205,18 +205,6 @@ func buildFromFile(where string, inCluster bool, config kubejwt.Config) (*kubejw
 	return v, nil
 }
 
-// inFields replaces the library's field names with those of the policy file.
-func inFields(text string) string {
-	text = strings.NewReplacer("kubejwt: ", "", "Config.Keys: ", "", "RemoteKeys.", "", "Config.", "").Replace(text)
-	for _, field := range []string{
-		"FormerIssuers", "Issuer", "Audiences", "KeyFile", "DiscoveryURL", "CAFile", "BearerTokenFile", "SnapshotFile",
-		"MaxStale", "Leeway", "MaxLifetime", "AcceptExtended", "RequirePod",
-	} {
-		text = strings.ReplaceAll(text, field, strings.ToLower(field[:1])+field[1:])
-	}
-	return strings.NewReplacer("JWKSURL", "jwksURL", "cAFile", "caFile").Replace(text)
-}
-
 func (d *decoder) policy(n *yaml.Node, field string) policy {
 	p := policy{where: d.where(n, field)}
 	d.object(n, field, yamlFields{
