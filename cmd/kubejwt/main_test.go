@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -265,5 +267,25 @@ func TestTextsAreASCII(t *testing.T) {
 			}
 			return true
 		})
+	}
+}
+
+// What a flag takes has a name in the help, which is not one of the values that it
+// takes, nor a whole syntax, which the text repeats.
+func TestHelpNamesValues(t *testing.T) {
+	flagLine := regexp.MustCompile(`(?m)^  -([a-z-]+) (\S+)$`)
+	found := 0
+	for _, v := range verbs() {
+		for _, match := range flagLine.FindAllStringSubmatch(kubejwtWith(t, "", "help", v.name).out, -1) {
+			found++
+			flag, name := match[1], match[2]
+			isValue := slices.Contains([]string{"accept", "refuse", "all", "refused", "none", "off", "text", "json"}, name)
+			if isValue || !regexp.MustCompile("^[A-Za-z]+$").MatchString(name) {
+				t.Errorf("%s: -%s %s: want the name of a value", v.name, flag, name)
+			}
+		}
+	}
+	if found < 40 {
+		t.Errorf("%d flags take a value: is this the help?", found)
 	}
 }

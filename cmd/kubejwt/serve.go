@@ -142,7 +142,7 @@ func (f *serveFlags) define(flags *flag.FlagSet) {
 func (f *serveFlags) defineRules(flags *flag.FlagSet) {
 	f.trust.define(flags)
 	flags.Var(&f.policies, "policy",
-		"`NAME[@AUDIENCE]=ns/sa,ns/*`: who passes /auth/NAME; * is everybody. Required (repeatable)")
+		"a `rule`, NAME[@AUDIENCE]=ns/sa,ns/*: who passes /auth/NAME; * is everybody. Required (repeatable)")
 	flags.StringVar(&f.snapshotFile, "snapshot-file", "",
 		"`file` that keeps the last good keys, for restarts during an outage")
 	durationVar(flags, &f.maxStale, "max-stale", 0, "how long, a `time`, fetched keys are trusted when they can't be "+

@@ -40,7 +40,7 @@ func (l *listeners) define(flags *flag.FlagSet) {
 	flags.StringVar(&l.grpc, "grpc-listen", "off", "`address` for Envoy's ext_authz over gRPC, or off")
 	flags.StringVar(&l.admin, "admin-listen", adminAddress,
 		"`address` for /healthz, /readyz, /metrics and /debug/vars, or off")
-	flags.StringVar(&l.admin, "debug-listen", adminAddress, "`address`: the former name of -admin-listen")
+	flags.StringVar(&l.admin, "debug-listen", adminAddress, "the former name of -admin-listen, an `address`")
 	flags.BoolVar(&l.adminIsRemote, "admin-remote", false,
 		"-admin-listen is meant to be reached from other machines: don't warn")
 	flags.StringVar(&l.socketMode, "socket-mode", "0660", "`mode` of the unix: sockets")

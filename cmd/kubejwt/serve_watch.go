@@ -24,7 +24,7 @@ func (w *watchFlags) define(flags *flag.FlagSet) {
 	flags.BoolVar(&w.on, "watch", false,
 		"refuse tokens of deleted pods and service accounts; needs a Role: see examples/kubernetes")
 	flags.StringVar(&w.whenStale, "when-stale", "",
-		"what to do while the -watch can't tell: `accept` as without it, or refuse with 503")
+		"`what` to do while the -watch can't tell: accept as without it, or refuse with 503")
 	flags.StringVar(&w.apiServer, "watch-api-server", "", "`URL` of the API server to watch, without -in-cluster")
 }
 

@@ -66,7 +66,7 @@ type verifyFlags struct {
 func (f *verifyFlags) define(flags *flag.FlagSet) {
 	f.trust.define(flags)
 	flags.Var(&f.serviceAccounts, "service-account",
-		"who may call: `namespace/name`, namespace/* or * (repeatable; default: *)")
+		"who may call, a `rule`: namespace/name, namespace/* or * (repeatable; default: *)")
 	flags.StringVar(&f.tokenFile, "token-file", "", "`file` with the token")
 	flags.StringVar(&f.at, "at", "",
 		"judge as of this `time`, RFC 3339, for instance 2026-11-22T08:15:00Z (default: now)")
