@@ -140,19 +140,44 @@ func (l *listeners) listen(flag, address string) (net.Listener, error) {
 		}
 		return listener, nil
 	}
-	if err := removeStale(path); err != nil {
-		return nil, fmt.Errorf("%s: %w", flag, err)
-	}
-	listener, err := net.Listen("unix", path)
+	mode, _ := strconv.ParseUint(l.socketMode, 8, 32) // checked before
+	listener, err := listenUnix(path, fs.FileMode(mode))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", flag, err)
 	}
-	mode, _ := strconv.ParseUint(l.socketMode, 8, 32) // checked before
-	if err := os.Chmod(path, fs.FileMode(mode)); err != nil {
+	return listener, nil
+}
+
+func listenUnix(path string, mode fs.FileMode) (net.Listener, error) {
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	listener, err := bindUnix(path, mode)
+	if err != nil {
+		return nil, err
+	}
+	// The umask may have taken something away.
+	if err := os.Chmod(path, mode); err != nil {
 		listener.Close()
-		return nil, fmt.Errorf("%s: %w", flag, err)
+		return nil, err
 	}
 	return listener, nil
+}
+
+// bindUnix returns a listener whose file has the mode, less the umask, from the start.
+// Otherwise, whoever the umask admits could connect before the mode is set.
+func bindUnix(path string, mode fs.FileMode) (net.Listener, error) {
+	config := net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) error {
+		// On Linux a socket hands its mode to its file. Elsewhere this fails, and
+		// until the mode is set only the folder keeps others out.
+		return conn.Control(func(fd uintptr) { setMode(syscall.Fchmod, fd, mode) })
+	}}
+	return config.Listen(context.Background(), "unix", path)
+}
+
+// setMode calls Fchmod, in which a descriptor is an int, or on Windows a Handle.
+func setMode[FD ~int | ~uintptr](fchmod func(FD, uint32) error, fd uintptr, mode fs.FileMode) {
+	_ = fchmod(FD(fd), uint32(mode.Perm()))
 }
 
 // removeStale removes a socket that a process left behind when it was killed.

@@ -13,12 +13,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -200,6 +202,37 @@ func busySocket(t *testing.T) string {
 	}
 	t.Fatal("it takes ten connections")
 	return ""
+}
+
+// A socket never admits anybody whom its mode excludes, not even before the mode is set.
+func TestServeUnixSocketMode(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("other systems have no way to bind with a mode")
+	}
+	for _, mode := range []fs.FileMode{0o600, 0o400, 0} {
+		path := filepath.Join(t.TempDir(), "s")
+		listener, err := bindUnix(path, mode)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close()
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().Perm(); got&^mode != 0 {
+			t.Errorf("after bind the mode is %o: want %o at most", got, mode)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "s")
+	listener, err := listenUnix(path, 0o666) // more than the umask usually leaves
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o666 {
+		t.Errorf("%v, %v: want mode 0666", info, err)
+	}
 }
 
 func TestServeListenUsage(t *testing.T) {
