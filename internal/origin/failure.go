@@ -20,7 +20,7 @@ import (
 	"github.com/kubejwt/kubejwt/internal/quote"
 )
 
-const maxErrorText = 512 // bytes of a Transport's error, which may quote anything
+const maxErrorText = 512 // bytes of an error that may quote a certificate or anything else
 
 // A StatusError is an answer with a status other than 200.
 type StatusError struct {
@@ -64,12 +64,16 @@ func (c *Client) harmless(request *http.Request, err error) error {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return errors.New("no answer within the time allowed")
+	case isUnknown && leaks(unknown, request):
+		return fmt.Errorf("%w: is %sCAFile the CA of this server?", x509.UnknownAuthorityError{}, c.prefix)
 	case isUnknown:
-		return fmt.Errorf("%w: is %sCAFile the CA of this server?", unknown, c.prefix)
+		return fmt.Errorf("%w: is %sCAFile the CA of this server?", tamed{unknown}, c.prefix)
 	case c.given != nil:
 		return c.ofTransport(request, err)
+	case isCertificate && leaks(tamed{err}, request):
+		return errors.New("the server's certificate is not valid, with an error that quotes the request or a token")
 	case isNetwork, isCertificate, isRecord, errors.Is(err, io.EOF):
-		return err
+		return tamed{err}
 	case errors.Is(err, context.Canceled):
 		return errors.New("the request was cancelled")
 	default:
@@ -86,8 +90,22 @@ func (c *Client) ofTransport(request *http.Request, err error) error {
 	if leaks(err, request) {
 		return fmt.Errorf("%sTransport failed, with an error that quotes the request or the answer", c.prefix)
 	}
-	text := err.Error()
-	return fmt.Errorf("%sTransport: %s", c.prefix, text[:min(len(text), maxErrorText)])
+	return fmt.Errorf("%sTransport: %s", c.prefix, tamed{err})
+}
+
+// tamed has a text that is fit for a log. The names in a certificate are what its
+// owner likes.
+type tamed struct{ error }
+
+func (e tamed) Unwrap() error { return e.error }
+
+func (e tamed) Error() string {
+	wrong, ok := errors.AsType[x509.HostnameError](e.error)
+	if ok && wrong.Certificate != nil && len(wrong.Certificate.DNSNames) > 0 && net.ParseIP(wrong.Host) == nil {
+		return fmt.Sprintf("tls: failed to verify certificate: x509: certificate is valid for %s, not %s",
+			quote.List(wrong.Certificate.DNSNames), wrong.Host)
+	}
+	return quote.Text(maxErrorText, e.error.Error())
 }
 
 // viaProxy names the variable that chose a proxy for a request. A NO_PROXY that does
@@ -109,15 +127,26 @@ func (c *Client) viaProxy(request *http.Request) string {
 	return " (through a proxy that the environment names)"
 }
 
-// leaks reports whether the text of err holds the bearer token, something that
-// looks like a token, or a query. A query may be a signature.
+// leaks reports whether the text of err holds a piece of the bearer token, something
+// that looks like a token, or a query. A query may be a signature.
 func leaks(err error, request *http.Request) bool {
 	text, query := err.Error(), ""
 	if request.URL != nil {
 		query = request.URL.RawQuery
 	}
 	bearer := strings.TrimPrefix(request.Header.Get("Authorization"), "Bearer ")
-	return quote.HoldsToken(text) || bearer != "" && strings.Contains(text, bearer) || holdsQuery(text, query)
+	return quote.HoldsToken(text) || holdsQuery(text, query) || holdsPiece(text[:min(len(text), maxErrorText)], bearer)
+}
+
+// holdsPiece reports whether text holds this token or 16 characters of it in a row.
+func holdsPiece(text, token string) bool {
+	size := min(len(token), 16)
+	for i := 0; size > 0 && i+size <= len(token); i++ {
+		if strings.Contains(text, token[i:i+size]) {
+			return true
+		}
+	}
+	return false
 }
 
 // holdsQuery reports whether text holds any URL with a query, or this query, or one

@@ -48,6 +48,7 @@ func TestHarmless(t *testing.T) {
 	unknown := x509.UnknownAuthorityError{}
 	certificate := &tls.CertificateVerificationError{Err: errors.New("expired")}
 	const broken = "no answer in HTTP over TLS, from the server or from a proxy on the way"
+	const invalid = "the server's certificate is not valid, with an error that quotes the request or a token"
 	const quotes = "Config.Transport failed, with an error that quotes the request or the answer"
 	for _, tt := range []struct {
 		name      string
@@ -66,6 +67,12 @@ func TestHarmless(t *testing.T) {
 		{"a long text", errors.New(strings.Repeat("a", 513)), broken, "Config.Transport: " + strings.Repeat("a", 512)},
 		{"a JWT", errors.New("got eyJhbGciOiJSUzI1NiJ9"), broken, quotes},
 		{"the bearer", errors.New("sent " + secret), broken, quotes},
+		{"a piece of it", errors.New("sent " + secret[3:19]), broken, quotes},
+		{"fewer letters of it", errors.New("sent " + secret[3:18]), broken, "Config.Transport: sent " + secret[3:18]},
+		{"the bearer behind what is shown", errors.New(strings.Repeat("a", 512) + secret), broken, "Config.Transport: " + strings.Repeat("a", 512)},
+		{"a certificate with the bearer", &tls.CertificateVerificationError{Err: errors.New(secret)}, invalid, quotes},
+		{"control bytes", errors.New("a\x1b[2J\n"), broken, `Config.Transport: "a\x1b[2J\n"`},
+		{"other letters", errors.New("\u202e\x7f"), broken, `Config.Transport: "\u202e\x7f"`},
 	} {
 		request := &http.Request{Header: http.Header{"Authorization": {"Bearer " + secret}}}
 		ours, given := &Client{prefix: "Config."}, &Client{prefix: "Config.", given: http.DefaultTransport}

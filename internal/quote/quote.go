@@ -30,6 +30,16 @@ func UpTo(most int, s string) string {
 	return q
 }
 
+// Text is for the text of an error that may quote a stranger. It is s itself, or its
+// start, if that is printable ASCII, and otherwise UpTo.
+func Text(most int, s string) string {
+	start := s[:min(len(s), most)]
+	if HoldsToken(s) || strings.ContainsFunc(start, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return UpTo(most, s)
+	}
+	return start
+}
+
 // Word is Value, except that a plain word stays as it is, so that a search for an ID
 // finds it in a log.
 func Word(s string) string {

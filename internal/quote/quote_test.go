@@ -47,6 +47,27 @@ func TestWord(t *testing.T) {
 	}
 }
 
+func TestText(t *testing.T) {
+	tests := []struct{ name, text, want string }{
+		{"plain", `open "a b": no ~`, `open "a b": no ~`},
+		{"empty", "", ""},
+		{"80 bytes", strings.Repeat("a", 80), strings.Repeat("a", 80)},
+		{"81 bytes", strings.Repeat("a", 81), strings.Repeat("a", 80)},
+		{"terminal escape", "\x1b[2J", `"\x1b[2J"`},
+		{"DEL", "\x7f", `"\x7f"`},
+		{"C1 control", "\u009b2J", `"\u009b2J"`},
+		{"invalid UTF-8", "a\xffb", `"a\xffb"`},
+		{"escape behind what is shown", strings.Repeat("a", 80) + "\n", strings.Repeat("a", 80)},
+		{"a token", "see eyJhbGciOiJSUzI1NiJ9.e30.AA", "(withheld: it looks like a token)"},
+		{"a token that is cut", strings.Repeat("a", 76) + " eyJhbGciOiJSUzI1NiJ9.e30.AA", "(withheld: it looks like a token)"},
+	}
+	for _, tt := range tests {
+		if got := quote.Text(80, tt.text); got != tt.want {
+			t.Errorf("%s: Text(80, %q) = %s: want %s", tt.name, tt.text, got, tt.want)
+		}
+	}
+}
+
 func TestList(t *testing.T) {
 	tests := []struct {
 		list []string
