@@ -89,9 +89,20 @@ func HoldsToken(s string) bool {
 	return false
 }
 
-// hasStart reports whether s has a jsonObject, or one in base64 once or twice.
+// hasStart reports whether s has a jsonObject, or one in base64 once or twice. Base64
+// of it has these letters in it, after a multiple of three bytes, one byte more and two
+// more.
 func hasStart(s string) bool {
-	return strings.Contains(s, jsonObject) || strings.Contains(s, "ZXlK") || strings.Contains(s, "WlhsS")
+	for _, start := range [...]string{
+		jsonObject,
+		"ZXlK", "V5S", "leU",
+		"WlhsS", "pYbE", "aWGxL", "VjVT", "Y1U", "WNV", "bGVV", "xlV", "sZV",
+	} {
+		if strings.Contains(s, start) {
+			return true
+		}
+	}
+	return false
 }
 
 func isNoTokenLetter(r rune) bool {

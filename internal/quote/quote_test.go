@@ -135,6 +135,45 @@ func TestHoldsToken(t *testing.T) {
 	}
 }
 
+// Base64 of a token has other letters with each number of bytes in front of it, modulo
+// three.
+func TestHoldsTokenInBase64(t *testing.T) {
+	token := "eyJhbGciOiJSUzI1NiJ9." + strings.Repeat("A", 30)
+	encode := base64.RawURLEncoding.EncodeToString
+	for _, front := range []string{"", "x", "xy", "xyz", "~", "~\xff", "token=", "Bearer ", `{"token":"`} {
+		once := front + token
+		if text := encode([]byte(once)); !quote.HoldsToken(text) {
+			t.Errorf("HoldsToken(%s), base64 of %q: false: want true", text, once)
+		}
+		for _, again := range []string{"", "x", "xy", "~", "~\xff", "token: "} {
+			twice := again + encode([]byte(once))
+			if text := encode([]byte(twice)); !quote.HoldsToken(text) {
+				t.Errorf("HoldsToken(%s), base64 of %q: false: want true", text, twice)
+			}
+		}
+	}
+	for _, text := range []string{"the quick brown fox jumps over the lazy dog, and over the next one", strings.Repeat("monkey", 20)} {
+		if text := encode([]byte(text)); quote.HoldsToken(text) {
+			t.Errorf("HoldsToken(%s): true: want false", text)
+		}
+	}
+}
+
+func BenchmarkHoldsToken(b *testing.B) {
+	for name, text := range map[string]string{
+		"an issuer":      "https://kubernetes.default.svc.cluster.local",
+		"1 MB, one word": strings.Repeat("a", 1<<20),
+		"1 MB, words":    strings.Repeat("ab cd ", 1<<20/6),
+		"1 MB, letters":  strings.Repeat("eWZslYVp", 1<<20/8),
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				quote.HoldsToken(text)
+			}
+		})
+	}
+}
+
 // No ID that Kubernetes derives from a key is withheld, except one in 260,000
 // that begins as a token does.
 func TestDerivedIDs(t *testing.T) {
