@@ -26,8 +26,8 @@ proxy can be written in any language. It reads from headers who is calling.
 Each -policy is served at /auth/NAME. It lists the service accounts that pass.
 The proxy chooses the policy by that path. serve ignores the method, the query,
 the body, what follows /auth/NAME/ in the path, and every header except
-Authorization. -access-log shows method, path and request ID as the proxy passes
-them, and nothing depends on these.
+Authorization, or the one that -token-header names. -access-log shows method,
+path and request ID as the proxy passes them, and nothing depends on these.
 
     200  the caller may call. The answer always has all of these headers, empty
          where the token says nothing: Kubejwt-Username, Kubejwt-Namespace,
@@ -210,8 +210,8 @@ func (f *serveFlags) newServer(p process, flags *flag.FlagSet) (*server, error) 
 	if err := f.listeners.check(); err != nil {
 		return nil, err
 	}
-	if !isHeaderName(f.tokenHeader) {
-		return nil, usagef("-token-header %s: want the name of a header, such as X-Client-Id", quoted(f.tokenHeader))
+	if err := checkTokenHeader(f.tokenHeader); err != nil {
+		return nil, err
 	}
 	metrics := newMetrics()
 	audit, err := newAccessLog(f.accessLog, p.stdout, metrics.linesLost.Inc)

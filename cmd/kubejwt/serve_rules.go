@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -208,6 +209,39 @@ func isHeaderText(s string) bool {
 		}
 	}
 	return true
+}
+
+// checkTokenHeader refuses names under which no token of a client can arrive.
+func checkTokenHeader(name string) error {
+	const other = "want another one, such as X-Client-Id"
+	// To many programs Content_Length is the same name as Content-Length.
+	canonical := http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
+	switch {
+	case !isHeaderName(name):
+		return usagef("-token-header %s: want the name of a header, such as X-Client-Id", quoted(name))
+	case canonical == "Cookie":
+		return usagef("-token-header %s: cookies are pairs of name and value, and the header must hold "+
+			"only a token: %s", quoted(name), other)
+	case strings.HasPrefix(canonical, "Kubejwt-"):
+		return usagef("-token-header %s: serve sets the Kubejwt- headers, and proxies discard a client's: %s",
+			quoted(name), other)
+	case slices.Contains(headersOfProxies(), canonical):
+		return usagef("-token-header %s: proxies and servers write or remove this header themselves: %s",
+			quoted(name), other)
+	}
+	return nil
+}
+
+// headersOfProxies are those that belong to one connection, and those with which
+// nginx, Caddy, Traefik and Envoy describe their client's request.
+func headersOfProxies() []string {
+	return []string{
+		"Connection", "Content-Length", "Expect", "Host", "Keep-Alive", "Proxy-Connection", "Te", "Trailer",
+		"Transfer-Encoding", "Upgrade",
+		"Forwarded", "Via", "X-Forwarded-Client-Cert", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Method",
+		"X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Proto", "X-Forwarded-Server", "X-Forwarded-Uri",
+		"X-Original-Method", "X-Original-Uri", "X-Original-Url", "X-Real-Ip", "X-Request-Id",
+	}
 }
 
 // isHeaderName reports whether s can name a header (RFC 9110, section 5.6.2).

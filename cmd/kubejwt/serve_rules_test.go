@@ -92,9 +92,39 @@ func TestServeTokenHeader(t *testing.T) {
 			t.Errorf("%s: over gRPC: %v", test.name, overGRPC)
 		}
 	}
-	for _, name := range []string{"", "X Client", "X-Client:", "é"} {
-		if _, err := tryServer(process{}, append(clusterFlags(cluster), "-policy", "a=a/b", "-token-header", name)...); err == nil || !strings.Contains(err.Error(), "-token-header") {
-			t.Errorf("-token-header %q: %v: want an error that names it", name, err)
+}
+
+// A header that a client can send a token in is taken, whatever its name. Others, in
+// which none can arrive, are refused at the start.
+func TestServeTokenHeaderNames(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	token := cluster.Mint(caller)
+	flags := append(clusterFlags(cluster), "-policy", "data-store=shop/api", "-token-header")
+	for _, name := range []string{
+		"Authorization", "authorization", "Proxy-Authorization", "X-Client-Id", "X_Client_Id", "X-Original-Authorization",
+		"X-Auth-Request-Token", "X-Auth-Request-Access-Token", "X-Forwarded-Access-Token", "X-Forwarded-Authorization",
+		"Hosts", "X-Host", "X-Kubejwt-Token", "Kubejwt",
+	} {
+		g := newTestServer(t, append(flags, name)...).guard
+		if got := ask(g, "GET", "/auth/data-store", "", name, "Bearer "+token).StatusCode; got != http.StatusOK {
+			t.Errorf("-token-header %s: status %d: want 200", name, got)
+		}
+	}
+	for says, names := range map[string][]string{
+		"want the name of a header": {"", "X Client", "X-Client:", ":authority", "é"},
+		"must hold only a token":    {"Cookie", "cookie"},
+		"serve sets the Kubejwt-":   {"Kubejwt-Username", "kubejwt_pod", "KUBEJWT-TOKEN"},
+		"themselves": {
+			"Host", "content-length", "CONNECTION", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade",
+			"Expect", "Forwarded", "via", "X-Real-IP", "X-Request-Id", "x_request_id", "X-Forwarded-For", "X-Forwarded-Proto",
+			"X-Forwarded-Uri", "X-Original-URI", "X-Original-URL", "X-Original-Method",
+		},
+	} {
+		for _, name := range names {
+			_, err := tryServer(process{}, append(flags, name)...)
+			if err == nil || !strings.Contains(err.Error(), "-token-header "+quoted(name)) || !strings.Contains(err.Error(), says) {
+				t.Errorf("-token-header %q: %v: want an error that names it, and %q", name, err, says)
+			}
 		}
 	}
 }
