@@ -83,8 +83,8 @@ func TestPipes(t *testing.T) {
 	serve := func(flags ...string) result {
 		return kubejwtWith(t, "", append([]string{"serve", "-check", "-issuer", issuer, "-audience", "data-store", "-policy", "a=shop/api"}, flags...)...)
 	}
-	serve("-ca-file", pipe(t, read("ca.crt")), "-bearer-token-file", pipe(t, read("token"))).mustSay(t, exitOK, "In order.")
-	serve("-key-file", pipe(t, string(cluster.PublicKeysPEM()))).mustSay(t, exitOK, "In order.")
+	serve("-ca-file", pipe(t, read("ca.crt")), "-bearer-token-file", pipe(t, read("token"))).mustSay(t, exitOK, "The configuration is valid")
+	serve("-key-file", pipe(t, string(cluster.PublicKeysPEM()))).mustSay(t, exitOK, "The configuration is valid")
 	serve("-key-file", pipe(t, "no key")).mustSay(t, exitNoKeys, "no key")
 	if left, _ := filepath.Glob(temporary + "/*"); len(left) > 0 {
 		t.Errorf("%v is left behind", left)

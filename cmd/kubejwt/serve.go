@@ -177,13 +177,22 @@ func runServe(ctx context.Context, p process, flags *flag.FlagSet, args []string
 			return err
 		}
 		rules := s.guard.judge.Load().rules
-		fmt.Fprintf(p.stdout, "In order. Issuers: %d, policies: %d.\n", len(rules.issuers), len(rules.policies))
+		fmt.Fprintf(p.stdout, "The configuration is valid: %s, %s.\n",
+			count(len(rules.issuers), "issuer", "issuers"), count(len(rules.policies), "policy", "policies"))
 		return nil
 	}
 	if p.getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
 	return s.run(ctx)
+}
+
+// count returns a number with its noun.
+func count(n int, one, several string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, several)
 }
 
 // gcPercent is how much garbage may collect, in percent of the memory in use. With Go's

@@ -75,7 +75,7 @@ func TestExamplesPolicyFile(t *testing.T) {
 	kubejwtWith(t, "", "serve", "-check", "-config", path).mustSay(t, exitUsage, "issuers[0]: inCluster: this process does not run in a pod")
 	t.Setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1") // as its error says
 	t.Setenv("KUBERNETES_SERVICE_PORT", "443")
-	kubejwtWith(t, "", "serve", "-check", "-config", path).mustSay(t, exitOK, "In order. Issuers: 1, policies: 2.")
+	kubejwtWith(t, "", "serve", "-check", "-config", path).mustSay(t, exitOK, "The configuration is valid: 1 issuer, 2 policies.")
 }
 
 // need finds a program, which a Debian package has. CI must have it.
@@ -110,7 +110,7 @@ func TestExamplesFlags(t *testing.T) {
 		for i := range args {
 			args[i] = here.Replace(args[i])
 		}
-		kubejwtWith(t, "", append(args, "-check")...).mustSay(t, exitOK, "In order")
+		kubejwtWith(t, "", append(args, "-check")...).mustSay(t, exitOK, "The configuration is valid")
 		kubejwtWith(t, "", append(args, "-check", "-admin-listen=x")...).mustSay(t, exitUsage, "-admin-listen")
 	}
 }
@@ -263,5 +263,5 @@ func TestExamplesPage(t *testing.T) {
 	example, _, _ = strings.Cut(example, "```")
 	t.Setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
 	t.Setenv("KUBERNETES_SERVICE_PORT", "443")
-	kubejwtWith(t, "", "serve", "-check", "-config", writeFile(t, example)).mustSay(t, exitOK, "In order. Issuers: 2, policies: 2.")
+	kubejwtWith(t, "", "serve", "-check", "-config", writeFile(t, example)).mustSay(t, exitOK, "The configuration is valid: 2 issuers, 2 policies.")
 }

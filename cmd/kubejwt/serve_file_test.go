@@ -58,7 +58,7 @@ func TestServeFile(t *testing.T) {
 			t.Errorf("%s: status %d: want %d", test.name, got, test.want)
 		}
 	}
-	kubejwtWith(t, "", "serve", "-check", "-config", file).mustSay(t, exitOK, "In order. Issuers: 2, policies: 2.")
+	kubejwtWith(t, "", "serve", "-check", "-config", file).mustSay(t, exitOK, "The configuration is valid: 2 issuers, 2 policies.")
 }
 
 const goodIssuers = "issuers:\n- issuer: https://issuer.example\n"
@@ -71,7 +71,7 @@ func TestServeFileErrors(t *testing.T) {
 	if err := schema.Validate(asJSON(t, goodIssuers+goodPolicies)); err != nil {
 		t.Errorf("a good file: %v", err)
 	}
-	kubejwtWith(t, "", "serve", "-check", "-config", writeFile(t, goodIssuers+goodPolicies)).mustSay(t, exitOK, "In order")
+	kubejwtWith(t, "", "serve", "-check", "-config", writeFile(t, goodIssuers+goodPolicies)).mustSay(t, exitOK, "The configuration is valid")
 	const beyondSchema = true
 	for _, test := range []struct {
 		file, says string

@@ -326,7 +326,7 @@ func TestOddKeyInAFile(t *testing.T) {
 	const secret = `{"kty":"oct","kid":"odd","k":"AQ"}`
 	verify(token, keyFile(odd)).mustSay(t, exitOK, "Accepted")
 	verify(ofOddKey, keyFile(odd)).mustSay(t, exitRefused, "published and not used", "use is not sig")
-	serve(keyFile(odd)).mustSay(t, exitOK, "In order.")
+	serve(keyFile(odd)).mustSay(t, exitOK, "The configuration is valid: 1 issuer, 1 policy.")
 	verify(token, keyFile(secret)).mustSay(t, exitNoKeys, "a symmetric key")
 	serve(keyFile(secret)).mustSay(t, exitNoKeys, "a symmetric key")
 }
