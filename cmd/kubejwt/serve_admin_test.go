@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"regexp"
 	"strings"
@@ -87,7 +88,7 @@ func TestServeAdmin(t *testing.T) {
 			t.Errorf("%s: status %d: want %d", target, got, want)
 		}
 	}
-	for _, target := range []string{"/metrics", "/debug/vars"} {
+	for _, target := range []string{"/healthz", "/readyz", "/metrics", "/debug/vars"} {
 		if got := ask(s.guard, "GET", target, "").StatusCode; got != 404 {
 			t.Errorf("%s at -listen: status %d: want 404", target, got)
 		}
@@ -99,6 +100,61 @@ func TestServeAdmin(t *testing.T) {
 	}
 	if response := ask(again.admin(), "GET", "/readyz", ""); response.StatusCode != 503 || response.Header.Get("Retry-After") == "" {
 		t.Errorf("/readyz without keys: %v: want 503 and Retry-After", response)
+	}
+}
+
+// A request for /healthz gets nobody in, whether a proxy asks serve at its client's own
+// path, or another one on the way cleans the path that Envoy appends.
+func TestServeHealthIsNoWayIn(t *testing.T) {
+	nginx := need(t, "nginx", "nginx")
+	cluster := kubejwttest.NewCluster(t)
+	s := startServer(t, append(clusterFlags(cluster), "-policy", "data-store=shop/api")...)
+	folder, site, cleaner := t.TempDir(), freeAddress(t), freeAddress(t)
+	said := runNginx(t, nginx, folder, strings.NewReplacer("FOLDER", folder, "SITE", site, "CLEANER", cleaner, "SERVE", s.endpoints["auth"]).Replace(`
+pid FOLDER/pid;
+error_log stderr;
+events {}
+http {
+	access_log off;
+	client_body_temp_path FOLDER/client;
+	proxy_temp_path FOLDER/proxy;
+	fastcgi_temp_path FOLDER/fastcgi;
+	uwsgi_temp_path FOLDER/uwsgi;
+	scgi_temp_path FOLDER/scgi;
+	server {
+		listen SITE;
+		location / {
+			auth_request /_kubejwt;
+			try_files /none =204;
+		}
+		location = /_kubejwt {
+			internal;
+			proxy_pass SERVE$request_uri;
+		}
+	}
+	server {
+		listen CLEANER;
+		location / { proxy_pass SERVE/; }
+	}
+}`))
+	waitFor(t, site, said)
+	token := cluster.Mint(caller)
+	for _, test := range []struct {
+		url, token string
+		in         bool
+	}{
+		{site + "/auth/data-store", token, true},
+		{site + "/auth/data-store", "", false},
+		{site + "/healthz", "", false},
+		{site + "/readyz?x", "", false},
+		{cleaner + "/auth/data-store/orders", token, true},
+		{cleaner + "/auth/data-store/../../healthz", "", false},
+		{cleaner + "/auth/data-store/%2e%2e/../readyz", "", false},
+	} {
+		status := statusOf(t, http.DefaultClient, "http://"+test.url, test.token)
+		if in := status >= 200 && status < 300; in != test.in || status == 0 {
+			t.Errorf("%s: status %d: want to get in: %v\n%s", test.url, status, test.in, said.String())
+		}
 	}
 }
 

@@ -168,17 +168,7 @@ func TestExamplesSidecar(t *testing.T) {
 	}
 	config := strings.NewReplacer("/tmp/", folder+"/", "/run/kubejwt/kubejwt.sock", socket, "listen 8000", "listen "+address,
 		"127.0.0.1:9000", service.Listener.Addr().String()).Replace(string(data))
-	if os.Geteuid() == 0 {
-		config = "user root;\n" + config // nobody could not use the socket
-	}
-	command := exec.Command(nginx, "-p", folder, "-c", writeFile(t, config), "-g", "daemon off;")
-	var said lockedBuffer
-	command.Stdout, command.Stderr = &said, &said
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer command.Wait()
-	defer command.Process.Signal(syscall.SIGTERM)
+	said := runNginx(t, nginx, folder, config)
 	call := func(headers ...string) (int, string) {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/x?y", nil)
 		if err != nil {
@@ -195,14 +185,7 @@ func TestExamplesSidecar(t *testing.T) {
 		body, _ := io.ReadAll(response.Body)
 		return response.StatusCode, string(body)
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if status, _ := call(); status != 0 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("nginx does not answer:\n%s", said.String())
-		}
-	}
+	waitFor(t, address, said)
 	other := caller
 	other.ServiceAccount = "web"
 	for _, test := range []struct {
@@ -218,6 +201,40 @@ func TestExamplesSidecar(t *testing.T) {
 		status, body := call(test.headers...)
 		if status != test.status || test.status == 200 && body != test.body {
 			t.Errorf("%s: status %d, %s: want %d, %s\n%s", test.name, status, body, test.status, test.body, said.String())
+		}
+	}
+}
+
+// runNginx runs nginx until the test ends, and returns what it says.
+func runNginx(t *testing.T, nginx, folder, config string) *lockedBuffer {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		config = "user root;\n" + config // nobody could not use a socket
+	}
+	said := new(lockedBuffer)
+	command := exec.Command(nginx, "-p", folder, "-c", writeFile(t, config), "-g", "daemon off;")
+	command.Stdout, command.Stderr = said, said
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		command.Process.Signal(syscall.SIGTERM)
+		command.Wait()
+	})
+	return said
+}
+
+// waitFor returns when something listens at an address.
+func waitFor(t *testing.T, address string, said *lockedBuffer) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			conn.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("nginx does not answer:\n%s", said.String())
 		}
 	}
 }

@@ -22,8 +22,9 @@ type guard struct {
 	seconds     prometheus.Observer
 }
 
-// ServeHTTP does not use a ServeMux: that would clean the path, and redirect a request
-// for /auth/a/../b to /auth/b.
+// ServeHTTP answers 200 to a good token and to nothing else, not even to probes: a proxy
+// takes any 200 for a verdict. It does not use a ServeMux: that would clean the path, and
+// redirect a request for /auth/a/../b to /auth/b.
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header()["Cache-Control"] = noStore
 	if g.stops.Load() || r.ContentLength != 0 && r.ProtoMajor == 1 {
@@ -32,16 +33,7 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// the connection.
 		w.Header().Set("Connection", "close")
 	}
-	path := r.URL.EscapedPath()
-	switch path {
-	case "/healthz":
-		fmt.Fprintln(w, "ok")
-		return
-	case "/readyz":
-		g.ready(w, r)
-		return
-	}
-	rest, isAuth := strings.CutPrefix(path, "/auth/")
+	rest, isAuth := strings.CutPrefix(r.URL.EscapedPath(), "/auth/")
 	name, _, _ := strings.Cut(rest, "/") // Envoy appends the path of the client's request
 	v := g.judge.Load().policies[name]
 	if !isAuth || v == nil {

@@ -485,7 +485,8 @@ func TestServeShutdownDelay(t *testing.T) {
 	s := startServer(t, append(clusterFlags(cluster), "-policy", "data-store=shop/api", "-shutdown-delay", "1h", "-grpc-listen", "127.0.0.1:0")...)
 	token := cluster.Mint(caller)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	ready, auth := s.endpoints["admin"]+"/readyz", s.endpoints["auth"]
+	admin, auth := s.endpoints["admin"], s.endpoints["auth"]
+	ready := admin + "/readyz"
 	if got := statusOf(t, client, ready, ""); got != http.StatusOK {
 		t.Fatalf("/readyz: status %d: want 200", got)
 	}
@@ -498,9 +499,9 @@ func TestServeShutdownDelay(t *testing.T) {
 			t.Fatal("/readyz does not fail")
 		}
 	}
-	for target, want := range map[string]int{"/auth/data-store": 200, "/readyz": 503, "/healthz": 200} {
-		if got := statusOf(t, client, auth+target, token); got != want {
-			t.Errorf("while it stops, %s: status %d: want %d", target, got, want)
+	for url, want := range map[string]int{auth + "/auth/data-store": 200, ready: 503, admin + "/healthz": 200} {
+		if got := statusOf(t, client, url, token); got != want {
+			t.Errorf("while it stops, %s: status %d: want %d", url, got, want)
 		}
 	}
 	if connection := ask(s.guard, "GET", "/auth/data-store", token).Header.Get("Connection"); connection != "close" {

@@ -169,8 +169,9 @@ func TestServeVerdicts(t *testing.T) {
 		{"no name", "GET", "/auth/", token, nil, 404},
 		{"root", "GET", "/", token, nil, 404},
 		{"asterisk", "OPTIONS", "*", token, nil, 404},
-		{"healthz", "GET", "/healthz", "", nil, 200},
-		{"readyz", "GET", "/readyz", "", nil, 200},
+		{"healthz", "GET", "/healthz", "", nil, 404},
+		{"readyz", "GET", "/readyz", "", nil, 404},
+		{"healthz with a token", "GET", "/healthz", token, nil, 404},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			response := ask(g, test.method, test.target, test.token, test.more...)
@@ -200,14 +201,14 @@ func TestServeVerdicts(t *testing.T) {
 func TestServeOutage(t *testing.T) {
 	cluster := kubejwttest.NewCluster(t)
 	cluster.SetAvailable(false)
-	g := newTestGuard(t, cluster, "-policy", "data-store=shop/api")
-	for _, target := range []string{"/auth/data-store", "/readyz"} {
-		response := ask(g, "GET", target, cluster.Mint(caller))
+	s := newTestServer(t, append(clusterFlags(cluster), "-policy", "data-store=shop/api")...)
+	for target, handler := range map[string]http.Handler{"/auth/data-store": s.guard, "/readyz": s.admin()} {
+		response := ask(handler, "GET", target, cluster.Mint(caller))
 		if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" {
 			t.Errorf("%s: %s, %v: want 503 and Retry-After", target, response.Status, response.Header)
 		}
 	}
-	if status := ask(g, "GET", "/healthz", "").StatusCode; status != http.StatusOK {
+	if status := ask(s.admin(), "GET", "/healthz", "").StatusCode; status != http.StatusOK {
 		t.Errorf("/healthz: status %d: want 200, the process is fine", status)
 	}
 }

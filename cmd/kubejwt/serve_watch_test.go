@@ -71,9 +71,9 @@ func TestServeWatchNotRunning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for target, want := range map[string]int{"/readyz": 503, "/auth/data-store": 503} {
-		if response := ask(s.guard, "GET", target, cluster.Mint(caller)); response.StatusCode != want || response.Header.Get("Retry-After") == "" {
-			t.Errorf("%s: %v: want %d and Retry-After", target, response, want)
+	for target, handler := range map[string]http.Handler{"/readyz": s.admin(), "/auth/data-store": s.guard} {
+		if response := ask(handler, "GET", target, cluster.Mint(caller)); response.StatusCode != 503 || response.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: %v: want 503 and Retry-After", target, response)
 		}
 	}
 }
