@@ -480,7 +480,9 @@ func (c *jwksCache) log(cause fetchCause, last, next *cacheState) {
 	}
 	logChange(c.logger, last.keys, next.keys)
 	if next.issuer != last.issuer {
-		c.logger.Info("kubejwt: the discovery document names the issuer", "issuer", next.issuer, "before", last.issuer)
+		const most = 512 // bytes of what a document may say at any length
+		c.logger.Info("kubejwt: the discovery document names the issuer",
+			"issuer", quote.Text(most, next.issuer), "before", quote.Text(most, last.issuer))
 		c.onIssuerChange(next.issuer)
 	}
 	logDropped(c.logger, last.keys, next.keys)

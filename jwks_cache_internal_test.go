@@ -1035,6 +1035,37 @@ func (h hangingLog) Handle(context.Context, slog.Record) error {
 	return nil
 }
 
+// The issuer that a document names is a server's to write.
+func TestLearntIssuerInLog(t *testing.T) {
+	for _, tt := range []struct{ name, issuer, want string }{
+		{"plain", "https://one.example", " issuer=https://one.example "},
+		{"of AKS", "https://x.example/" + strings.Repeat("1", 100) + "/", " issuer=https://x.example/" + strings.Repeat("1", 100) + "/ "},
+		{"long", strings.Repeat("1", 1<<20), " issuer=" + strings.Repeat("1", 512) + " "},
+		{"hostile", "\x1b[2J\u0430", `\u0430`},
+		{"a token", "eyJhbGciOiJSUzI1NiJ9.e30.AAAA", "withheld"},
+	} {
+		tell(t, func(t *testing.T, s *story) {
+			published := s.fetch
+			for _, issuer := range []string{tt.issuer, "https://next.example"} { // it is told as the one before, too
+				s.cache.fetch = func(ctx context.Context, cause fetchCause) (fetched, error) {
+					got, err := published(ctx, cause)
+					got.issuer = issuer
+					return got, err
+				}
+				s.must(s.mintOf(storyIssuer, rand.Text()), ReasonUnknownKey)
+				s.waitForTurn()
+			}
+			text := s.logged()
+			if !strings.Contains(text, tt.want) || !strings.Contains(text, "before=") {
+				t.Errorf("%s: want %s in the log:\n%.3000s", tt.name, tt.want, text)
+			}
+			if strings.Contains(text, "\u0430") || strings.Contains(text, "eyJ") || len(text) > 5000 {
+				t.Errorf("%s: the log has %d bytes:\n%.3000s", tt.name, len(text), text)
+			}
+		})
+	}
+}
+
 func TestLearntIssuer(t *testing.T) {
 	tell(t, func(t *testing.T, s *story) {
 		c := s.verifier.members[0].cluster

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/kubejwt/kubejwt/internal/kubename"
+	"github.com/kubejwt/kubejwt/internal/quote"
 )
 
 // All stands for every namespace or name of an Account.
@@ -42,7 +43,7 @@ func Parse(entries []string) (List, error) {
 		case kubename.IsLabel(namespace) && kubename.IsSubdomain(name):
 			list.accounts[Account{namespace, name}] = true
 		default:
-			return List{}, fmt.Errorf(`%q is not "namespace/name", "namespace/*" or "*"`, entry)
+			return List{}, fmt.Errorf(`%s is not "namespace/name", "namespace/*" or "*"`, quote.Value(entry))
 		}
 	}
 	return list, nil

@@ -3,6 +3,7 @@ package accounts_test
 import (
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/kubejwt/kubejwt/internal/accounts"
@@ -20,6 +21,21 @@ func TestParse(t *testing.T) {
 	} {
 		if list, err := accounts.Parse(entries); err == nil || list.Has("shop", "api") {
 			t.Errorf("%q: no error, or a list beside it", entries)
+		}
+	}
+}
+
+// A token that is given by mistake is not repeated, nor is anything at length.
+func TestErrorsAreTame(t *testing.T) {
+	for entry, want := range map[string]string{
+		"shop":                          `"shop" is not "namespace/name"`,
+		"\x1b[2J\u0430":                 `"\x1b[2J\u0430" is not`,
+		"eyJhbGciOiJSUzI1NiJ9.e30.AAAA": "(withheld: it looks like a token) is not",
+		strings.Repeat("A", 1000):       `AAA..." is not`,
+	} {
+		_, err := accounts.Parse([]string{entry})
+		if err == nil || !strings.Contains(err.Error(), want) || len(err.Error()) > 200 {
+			t.Errorf("%.20q: %v, want %s", entry, err, want)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kubejwt/kubejwt/internal/pemfile"
+	"github.com/kubejwt/kubejwt/internal/quote"
 	"github.com/kubejwt/kubejwt/internal/textfile"
 )
 
@@ -87,11 +88,11 @@ func parseBlock(block *pem.Block) (crypto.PublicKey, error) {
 		}
 	case strings.HasSuffix(block.Type, "PRIVATE KEY"):
 		return nil, fmt.Errorf(
-			"a private key (%q), which must stay with the API server: take the public half, openssl pkey -pubout",
-			shorten(block.Type))
+			"a private key (%s), which must stay with the API server: take the public half, openssl pkey -pubout",
+			quote.Value(shorten(block.Type)))
 	default:
-		return nil, fmt.Errorf("a block of type %q: want PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE",
-			shorten(block.Type))
+		return nil, fmt.Errorf("a block of type %s: want PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE",
+			quote.Value(shorten(block.Type)))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("a damaged %s", block.Type)
