@@ -42,7 +42,8 @@ func newPodAPIServer(o *Options) (apiServer, error) {
 	at, err := origin.PodAPIServer()
 	switch {
 	case errors.Is(err, origin.ErrNotInPod):
-		return apiServer{}, kubejwt.ErrNotInCluster
+		return apiServer{}, fmt.Errorf("kubejwt/revocation: InCluster: outside a pod leave the watch out, "+
+			"or use New with APIServer, CAFile and BearerTokenFile: %w", kubejwt.ErrNotInCluster)
 	case err != nil:
 		return apiServer{}, fmt.Errorf("kubejwt/revocation: %w", err)
 	}

@@ -71,8 +71,9 @@ func TestOptions(t *testing.T) {
 		}
 	}
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
-	if _, err := revocation.InCluster(good); !errors.Is(err, kubejwt.ErrNotInCluster) {
-		t.Errorf("outside a pod: %v", err)
+	if _, err := revocation.InCluster(good); !errors.Is(err, kubejwt.ErrNotInCluster) ||
+		!strings.Contains(err.Error(), "or use New with APIServer, CAFile and BearerTokenFile") {
+		t.Errorf("outside a pod: %v: want to hear of New's options", err)
 	}
 	t.Setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
 	t.Setenv("KUBERNETES_SERVICE_PORT", "443")

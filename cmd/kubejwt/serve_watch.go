@@ -108,7 +108,9 @@ func newWatch(i issuer, policies []policy, last *judge, logger *slog.Logger) (*w
 		Logger:          logger,
 	})
 	if errors.Is(err, kubejwt.ErrNotInCluster) {
-		return nil, usagef("%s: this process does not run in a pod: %s", i.where, err)
+		return nil, usagef("%s: this process does not run in a pod: KUBERNETES_SERVICE_HOST and "+
+			"KUBERNETES_SERVICE_PORT are not both set. "+
+			"To -check what a pod will run, set them to 127.0.0.1 and 443", i.where)
 	}
 	if err != nil {
 		return nil, usagef("%s: watch: %s", i.where, strings.TrimPrefix(err.Error(), "kubejwt/revocation: Options."))

@@ -116,7 +116,9 @@ func TestServeWatchFile(t *testing.T) {
 }
 
 func TestServeWatchUsage(t *testing.T) {
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
 	flags := append(clusterFlags(kubejwttest.NewCluster(t)), "-policy", "a=a/b")
+	inPod := "issuers:\n- {inCluster: true, watch: {whenStale: accept}}\n" + goodPolicies
 	for says, args := range map[string][]string{
 		"-watch needs -in-cluster or -watch-api-server":        {"-watch", "-when-stale", "accept"},
 		`-when-stale "": want accept or refuse`:                {"-watch", "-watch-api-server", "https://a"},
@@ -125,6 +127,7 @@ func TestServeWatchUsage(t *testing.T) {
 		"watch: APIServer":                                     {"-watch", "-watch-api-server", "http://a", "-when-stale", "accept"},
 		"issuers[0].watch.whenStale: want accept or refuse, a": {"-config", writeFile(t, "issuers:\n- {issuer: https://a, watch: {whenStale: maybe, apiServer: https://a}}\n"+goodPolicies)},
 		"issuers[0].watch: whenStale is required":              {"-config", writeFile(t, "issuers:\n- {issuer: https://a, watch: {apiServer: https://a}}\n"+goodPolicies)},
+		"are not both set. To -check what a pod will run":      {"-config", writeFile(t, inPod)},
 		"issuers[0].watch: want apiServer":                     {"-config", writeFile(t, "issuers:\n- {issuer: https://a, watch: {whenStale: accept}}\n"+goodPolicies)},
 	} {
 		all := append(flags, args...)
