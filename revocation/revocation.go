@@ -102,8 +102,9 @@ const (
 	Refuse
 )
 
-// A Watcher knows which pods and service accounts are gone. It is safe for
-// concurrent use by multiple goroutines.
+// A Watcher knows which pods and service accounts are gone. Make it with [New] or
+// [InCluster]: a zero Watcher can't run, and its Check returns ErrUndecided. It is safe
+// for concurrent use by multiple goroutines.
 type Watcher struct {
 	options   Options
 	accounts  []accounts.Account
@@ -112,12 +113,12 @@ type Watcher struct {
 	apiServer apiServer
 	logger    *slog.Logger
 
-	state   atomic.Int32  // of the states below
-	mu      sync.RWMutex  // guards what the streams know, and what follows
-	turn    time.Time     // of all streams, while the API server is away; the next is turnEvery later
-	pending int           // streams that were not tried yet
-	tried   chan struct{} // closed when there are none
+	state   atomic.Int32 // of the states below
+	mu      sync.RWMutex // guards what the streams know, and what follows
+	turn    time.Time    // of all streams, while the API server is away; the next is turnEvery later
+	pending int          // streams that were not tried yet
 
+	tried    chan struct{}             // closed when none is pending; nil in a zero Watcher
 	warnings [numWarnings]atomic.Int64 // when each was last given, in Unix seconds
 }
 
@@ -175,6 +176,7 @@ func newWatcher(options Options, newAPIServer func(*Options) (apiServer, error))
 		podsOf, accountsOf := watched(entry, w.accounts)
 		w.scopes[entry] = scope{w.stream(streams, podsOf), w.stream(streams, accountsOf)}
 	}
+	w.pending, w.tried = len(w.streams), make(chan struct{})
 	return w, nil
 }
 
@@ -221,7 +223,6 @@ func (w *Watcher) begin() bool {
 		return false
 	}
 	w.turn = time.Now().Add(-rand.N(turnEvery))
-	w.pending, w.tried = len(w.streams), make(chan struct{})
 	w.state.Store(running)
 	return true
 }
@@ -235,15 +236,16 @@ func (w *Watcher) noteTried() {
 	}
 }
 
-// awaitTried waits until every stream has been tried once.
+// awaitTried waits until every stream has been tried once. That may be before Run has
+// begun: whoever calls "go Run" and then Ready can't know.
 func (w *Watcher) awaitTried(ctx context.Context) {
-	w.mu.RLock()
-	tried := w.tried
-	w.mu.RUnlock()
+	if w.tried == nil || w.state.Load() == ended {
+		return
+	}
 	timer := time.NewTimer(readyWait)
 	defer timer.Stop()
 	select {
-	case <-tried:
+	case <-w.tried:
 	case <-timer.C:
 	case <-ctx.Done():
 	}
@@ -370,13 +372,13 @@ func (w *Watcher) warn(kind int, text string, args ...any) {
 }
 
 // Ready returns nil if every stream has had its list, and none is older than
-// Options.MaxStale. While the very first lists are under way it waits for them,
-// for 10 seconds at most. Its errors are ErrUndecided.
+// Options.MaxStale. It waits for Run to begin and for the very first lists, until ctx
+// ends and for 10 seconds at most. Its errors are ErrUndecided.
 func (w *Watcher) Ready(ctx context.Context) error {
+	w.awaitTried(ctx)
 	if err := w.running(); err != nil {
 		return err
 	}
-	w.awaitTried(ctx)
 	now := time.Now()
 	w.mu.RLock()
 	defer w.mu.RUnlock()

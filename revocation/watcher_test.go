@@ -118,6 +118,48 @@ func TestNotRunning(t *testing.T) {
 	}
 }
 
+// "go w.Run(ctx)" and then Ready is how people start a Watcher: Ready waits for Run to
+// begin. It does not wait for one that was forgotten, or whose caller gives up.
+func TestReadyAwaitsRun(t *testing.T) {
+	c := kubejwttest.NewCluster(t)
+	for _, tt := range []struct {
+		name             string
+		runAfter, giveUp time.Duration
+		waits            time.Duration
+		err              string
+	}{
+		{"before Run", time.Second, time.Minute, time.Second, ""},
+		{"a forgotten Run", time.Hour, time.Minute, 10 * time.Second, "Run has not been called"},
+		{"a caller who gives up", time.Hour, time.Second, time.Second, "Run has not been called"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newService(t, c, revocation.Options{})
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() {
+				time.Sleep(tt.runAfter)
+				ended <- s.watcher.Run(ctx)
+			}()
+			start := time.Now()
+			patient, giveUp := context.WithTimeout(t.Context(), tt.giveUp)
+			defer giveUp()
+			err := s.watcher.Ready(patient)
+			if waited := time.Since(start); waited != tt.waits {
+				t.Errorf("%s: Ready waited %v: want %v", tt.name, waited, tt.waits)
+			}
+			if tt.err == "" && err != nil || tt.err != "" && (!errors.Is(err, kubejwt.ErrUndecided) || !strings.Contains(err.Error(), tt.err)) {
+				t.Errorf("%s: %v: want %q", tt.name, err, tt.err)
+			}
+			cancel()
+			<-ended
+			start = time.Now()
+			if err := s.watcher.Ready(t.Context()); !strings.Contains(errText(err), "Run has ended") || time.Since(start) != 0 {
+				t.Errorf("%s: after Run: %v after %v", tt.name, err, time.Since(start))
+			}
+		})
+	}
+}
+
 // A Watcher that New did not make can't run.
 func TestZeroWatcher(t *testing.T) {
 	w := new(revocation.Watcher)
