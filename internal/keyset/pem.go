@@ -80,7 +80,10 @@ func parseBlock(block *pem.Block) (crypto.PublicKey, error) {
 	case block.Type == "PUBLIC KEY":
 		key, err = x509.ParsePKIXPublicKey(block.Bytes)
 	case block.Type == "RSA PUBLIC KEY":
-		key, err = x509.ParsePKCS1PublicKey(block.Bytes)
+		if key, err = x509.ParsePKCS1PublicKey(block.Bytes); err != nil {
+			// kops writes its keys so, and kube-apiserver goes by the content alone.
+			key, err = x509.ParsePKIXPublicKey(block.Bytes)
+		}
 	case block.Type == "CERTIFICATE":
 		var certificate *x509.Certificate
 		if certificate, err = x509.ParseCertificate(block.Bytes); err == nil {
