@@ -28,11 +28,11 @@ func Blocks(data []byte) ([]*pem.Block, error) {
 	}
 	switch {
 	case begun != len(blocks) || ended != len(blocks):
-		return blocks, fmt.Errorf("%d PEM blocks begin, %d end and %d are whole: is the file half-written?",
-			begun, ended, len(blocks))
+		return blocks, fmt.Errorf("%d PEM blocks begin, %d end and %d are whole: "+
+			"is the file half-written, or is a block indented?", begun, ended, len(blocks))
 	case stray > 0:
-		return blocks, fmt.Errorf(
-			"line %d begins with dashes that don't belong to a PEM block: is the file half-written?", stray)
+		return blocks, fmt.Errorf("line %d begins with dashes that don't belong to a PEM block: "+
+			"is the file half-written? If not, remove the line", stray)
 	default:
 		return blocks, nil
 	}

@@ -36,6 +36,7 @@ func TestBlocks(t *testing.T) {
 		{"a damaged end", strings.Replace(first, "-----END", "----END", 1) + second, 1, "half-written"},
 		{"a damaged body", strings.Replace(first, "AAAA", "A!AA", 1) + second, 1, "2 PEM blocks begin, 2 end and 1 are whole"},
 		{"not at the start of a line", "key: " + first, 0, "1 PEM blocks begin, 1 end and 0 are whole"},
+		{"indented, as in YAML", "  " + strings.ReplaceAll(first, "\n", "\n  "), 0, "or is a block indented?"},
 	}
 	for _, tt := range tests {
 		blocks, err := pemfile.Blocks([]byte(tt.data))
