@@ -29,8 +29,8 @@ Calls a service with a mounted token, and prints the status of the answer and
 its body, indented and in ASCII. The file is read again as kubelet renews it;
 the token goes to the scheme, host and port of URL and nowhere else: redirects
 are not followed, and for http:// no proxy is used. With -interval, -ca-file is
-read again too. What the service repeats of the token is withheld, in base64 and
-hexadecimal too.
+read again too. If the answer repeats the token or a part of it, that is
+withheld, in base64 and hexadecimal too.
 
 Exit status: 0 if the (last) answer was 2xx, 1 if not, 2 wrong usage.
 

@@ -14,9 +14,9 @@ import (
 const inspectHelp = `usage: kubejwt inspect [-json] [-token-file FILE | TOKEN]
 
 Shows what a token claims, without a key and without asking anybody: its kind,
-its times relative to now, its header and its payload. Nothing of this is
-proven, and each line says so. At the end stands the verify command that would
-judge the token, with the issuer and the audience that it claims filled in.
+its times relative to now, its header and its payload. None of this is proven,
+and each line says so. The last part is the verify command that would judge the
+token, with the issuer and the audience that it claims filled in.
 
 The token is the argument, the content of -token-file, or standard input. On the
 command line other users of this machine can see it, and the shell remembers it.

@@ -50,9 +50,9 @@ func (t *trust) define(flags *flag.FlagSet) {
 	flags.StringVar(&t.bearerTokenFile, "bearer-token-file", "",
 		"`file` with the token to send to the server that has the keys")
 	durationVar(flags, &t.maxLifetime, "max-lifetime", 0,
-		"refuse tokens that live longer than this `time`; 0 means 24h, negative (-1s) means no bound")
+		"refuse tokens that live longer than this `duration`, such as 1h; 0 means 24h, negative (-1s) means no limit")
 	durationVar(flags, &t.leeway, "leeway", 0,
-		"how much clocks may differ, a `time`; 0 means 60s, negative means not at all")
+		"how far clocks may be apart: a `duration`, such as 30s; 0 means 60s, negative means not at all")
 	flags.BoolVar(&t.acceptExtended, "accept-extended", false,
 		"accept default-mounted tokens past their warnafter; needs -max-lifetime")
 	flags.BoolVar(&t.requirePod, "require-pod", false, "refuse tokens that are not bound to a pod")

@@ -133,7 +133,7 @@ func (f *serveFlags) define(flags *flag.FlagSet) {
 	flags.StringVar(&f.accessLog, "access-log", "none",
 		"`which` verdicts to log on standard output, as JSON: all, refused or none")
 	durationVar(flags, &f.shutdownDelay, "shutdown-delay", 0,
-		"how long to go on answering after SIGTERM while /readyz fails, a `time`")
+		"how long to go on answering after SIGTERM while /readyz fails: a `duration`, such as 15s")
 	flags.StringVar(&f.logFormat, "log-format", "text", "`format` of the log: text or json")
 	levelVar(flags, &f.logLevel, "log-level", slog.LevelInfo,
 		"`level` of the log: debug (says why each token is refused), info, warn or error")
@@ -146,8 +146,8 @@ func (f *serveFlags) defineRules(flags *flag.FlagSet) {
 		"a `rule`, NAME[@AUDIENCE]=ns/sa,ns/*: who passes /auth/NAME; * is everybody. Required (repeatable)")
 	flags.StringVar(&f.snapshotFile, "snapshot-file", "",
 		"`file` that keeps the last good keys, for restarts during an outage")
-	durationVar(flags, &f.maxStale, "max-stale", 0, "how long, a `time`, fetched keys are trusted when they can't be "+
-		"refreshed;\n0 means 24h, negative means for ever")
+	durationVar(flags, &f.maxStale, "max-stale", 0, "how long fetched keys are trusted when they can't be "+
+		"refreshed: a `duration`, such as 6h; 0 means 24h, negative means for ever")
 	f.watching.define(flags)
 }
 
