@@ -14,6 +14,7 @@ import (
 
 	"github.com/kubejwt/kubejwt"
 	"github.com/kubejwt/kubejwt/kubejwttest"
+	"github.com/kubejwt/kubejwt/revocation"
 )
 
 // What the README and its docs show, as it stands there.
@@ -156,6 +157,44 @@ func TestOutage(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		if err := verify(); !errors.Is(err, kubejwt.ErrKeysUnavailable) {
 			t.Errorf("after 7 hours: %v, want ErrKeysUnavailable", err)
+		}
+	})
+}
+
+func TestDeletedPod(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	synctest.Test(t, func(t *testing.T) {
+		config := cluster.Config("data-store")
+		watcher, err := revocation.New(revocation.Options{
+			ServiceAccounts: []string{"shop/api"},
+			APIServer:       config.Issuer,
+			Transport:       cluster.Transport(),
+			WhenStale:       revocation.Accept,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go watcher.Run(t.Context())
+		if err := watcher.Ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		config.Keys = kubejwt.RemoteKeys{Transport: cluster.Transport()}
+		config.Check = watcher.Check
+		v, err := kubejwt.New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token := cluster.Mint(kubejwttest.Token{
+			Namespace: "shop", ServiceAccount: "api", Audiences: []string{"data-store"},
+			Pod: kubejwt.Object{Name: "api-0"},
+		})
+		if _, err := v.Verify(t.Context(), token); err != nil {
+			t.Fatal(err)
+		}
+		cluster.DeletePod("shop", "api-0")
+		synctest.Wait()
+		if _, err := v.Verify(t.Context(), token); kubejwt.Outcome(err) != "revoked" {
+			t.Errorf("%v, want revoked", err)
 		}
 	})
 }
