@@ -33,6 +33,9 @@ const (
 	// After this time a connection ends when its calls have, so that a call that
 	// never sends its request ends too, and replicas that are new get their share.
 	maxConnectionAge = 10 * time.Minute
+	// Envoy's connection_keepalive pings an idle connection too, usually every 30 s.
+	// gRPC's own limit is 5 minutes, and 2 hours while no call is under way.
+	minPingInterval = 5 * time.Second
 )
 
 func newGRPCServer(g *guard, secure *tls.Config) grpcServer {
@@ -45,6 +48,10 @@ func newGRPCServer(g *guard, secure *tls.Config) grpcServer {
 			MaxConnectionIdle:     idleTimeout,
 			MaxConnectionAge:      maxConnectionAge,
 			MaxConnectionAgeGrace: writeTimeout,
+		}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
+			MinTime:             minPingInterval,
+			PermitWithoutStream: true,
 		}),
 	}
 	if secure != nil {

@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -253,3 +255,100 @@ func TestExtAuthzRawHeaders(t *testing.T) {
 		t.Errorf("an empty request: code %d", got)
 	}
 }
+
+// Envoy's keepalive pings keep a connection, with calls under way and without. A flood
+// of them ends it.
+func TestExtAuthzKeepalive(t *testing.T) {
+	g := newTestGuard(t, kubejwttest.NewCluster(t), "-policy", "a=*")
+	const noError, enhanceYourCalm = 0, 11
+	for _, test := range []struct {
+		name     string
+		interval time.Duration
+		hasCall  bool
+		code     uint32
+		after    time.Duration // at least
+	}{
+		{"every 30 s", 30 * time.Second, true, noError, maxConnectionAge * 8 / 10},
+		{"every 30 s, idle", 30 * time.Second, false, noError, idleTimeout},
+		{"every 10 s", 10 * time.Second, true, noError, maxConnectionAge * 8 / 10},
+		{"every 10 s, idle", 10 * time.Second, false, noError, idleTimeout},
+		{"every second", time.Second, true, enhanceYourCalm, 0},
+		{"every second, idle", time.Second, false, enhanceYourCalm, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			client, conn := net.Pipe()
+			listener := &oneConn{conns: make(chan net.Conn, 1)}
+			listener.conns <- conn
+			s := newGRPCServer(g, nil)
+			go s.Serve(listener)
+			defer s.Stop()
+			defer client.Close()
+			code, after := pingUntilGoAway(t, client, test.interval, test.hasCall)
+			if code != test.code || after < test.after {
+				t.Errorf("%s: GOAWAY with code %d after %v: want %d, after %v", test.name, code, after, test.code, test.after)
+			}
+		})
+	}
+}
+
+// pingUntilGoAway sends pings, and a call's headers first if there is to be a call. It
+// returns the code of the server's GOAWAY (RFC 9113, section 6.8), and when it came.
+func pingUntilGoAway(t *testing.T, conn net.Conn, interval time.Duration, hasCall bool) (uint32, time.Duration) {
+	t.Helper()
+	began := time.Now()
+	codes := make(chan uint32, 1)
+	go func() {
+		header := make([]byte, 9)
+		for {
+			if _, err := io.ReadFull(conn, header); err != nil {
+				return
+			}
+			payload := make([]byte, int(header[0])<<16|int(header[1])<<8|int(header[2]))
+			if _, err := io.ReadFull(conn, payload); err != nil {
+				return
+			}
+			if header[3] == 7 {
+				codes <- binary.BigEndian.Uint32(payload[4:])
+				return
+			}
+		}
+	}()
+	io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+	if hasCall {
+		// POST, http, and literals for :path, :authority and content-type (RFC 7541,
+		// appendix A). The request itself never follows.
+		path := authv3.Authorization_Check_FullMethodName
+		block := "\x83\x86\x04" + string(rune(len(path))) + path + "\x01\x01x\x0f\x10\x10application/grpc"
+		io.WriteString(conn, "\x00\x00"+string(rune(len(block)))+"\x01\x04\x00\x00\x00\x01"+block)
+	}
+	for {
+		select {
+		case code := <-codes:
+			return code, time.Since(began)
+		case <-time.After(interval):
+			conn.SetWriteDeadline(time.Now().Add(interval))
+			io.WriteString(conn, "\x00\x00\x08\x06\x00\x00\x00\x00\x00kubejwt!")
+		}
+	}
+}
+
+// oneConn is a listener with one connection.
+type oneConn struct {
+	conns chan net.Conn
+	once  sync.Once
+}
+
+func (l *oneConn) Accept() (net.Conn, error) {
+	conn, ok := <-l.conns
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+
+func (l *oneConn) Close() error {
+	l.once.Do(func() { close(l.conns) })
+	return nil
+}
+
+func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
