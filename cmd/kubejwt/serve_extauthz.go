@@ -175,8 +175,10 @@ func (f grpcFacts) requestID() string { return strings.Join(f.header("x-request-
 // header returns the values of a header. Envoy sends headers in one of two forms. In the
 // map, all values of one name are one value with commas.
 func (f grpcFacts) header(name string) (values []string) {
-	if value, ok := f.r.GetHeaders()[strings.ToLower(name)]; ok {
-		values = append(values, value)
+	for key, value := range f.r.GetHeaders() {
+		if strings.EqualFold(key, name) {
+			values = append(values, value)
+		}
 	}
 	for _, one := range f.r.GetHeaderMap().GetHeaders() {
 		if !strings.EqualFold(one.GetKey(), name) {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/kubejwt/kubejwt/kubejwttest"
 )
@@ -253,6 +256,117 @@ func TestExtAuthzRawHeaders(t *testing.T) {
 	}
 	if got := askOverGRPC(t, client, &authv3.CheckRequest{}).GetStatus().GetCode(); got != int32(codes.NotFound) {
 		t.Errorf("an empty request: code %d", got)
+	}
+}
+
+// checkWith is a request at the policy data-store, changed by change.
+func checkWith(change func(*authv3.AttributeContext)) *authv3.CheckRequest {
+	r := envoyAsks("data-store", nil)
+	change(r.Attributes)
+	return r
+}
+
+// Whatever a request over gRPC looks like, it gets in only with one good token, at the
+// policy that context_extensions names. Others get a fixed text.
+func TestExtAuthzOddRequests(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	client := dialExtAuthz(t, newTestGuard(t, cluster, "-policy", "data-store=shop/api"))
+	good, mark := "Bearer "+cluster.Mint(caller), "m4rk"
+	extensions := func(pairs map[string]string) *authv3.CheckRequest {
+		return checkWith(func(a *authv3.AttributeContext) {
+			a.ContextExtensions, a.Request.Http.Headers = pairs, map[string]string{"authorization": good, "policy": "data-store"}
+		})
+	}
+	inMap := func(headers map[string]string) *authv3.CheckRequest { return envoyAsks("data-store", headers) }
+	raw := func(values ...*corev3.HeaderValue) *authv3.CheckRequest {
+		return checkWith(func(a *authv3.AttributeContext) { a.Request.Http.HeaderMap = &corev3.HeaderMap{Headers: values} })
+	}
+	both := inMap(map[string]string{"authorization": good})
+	both.Attributes.Request.Http.HeaderMap = &corev3.HeaderMap{Headers: []*corev3.HeaderValue{{Key: "authorization", Value: good}}}
+	metadata := extensions(nil)
+	metadata.Attributes.MetadataContext = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
+		"policy": {Fields: map[string]*structpb.Value{"policy": structpb.NewStringValue("data-store")}},
+	}}
+	for _, test := range []struct {
+		name   string
+		r      *authv3.CheckRequest
+		status int // 0: of gRPC's own
+	}{
+		{"good", inMap(map[string]string{"authorization": good, "policy": "nobody"}), 200},
+		{"good, in the other form", raw(&corev3.HeaderValue{Key: "authorization", Value: good}), 200},
+		{"good, other keys beside", extensions(map[string]string{"policy": "data-store", "Policy": "nobody"}), 200},
+		{"good, in upper case", inMap(map[string]string{"Authorization": good}), 200},
+
+		{"empty", &authv3.CheckRequest{}, 404},
+		{"no policy", extensions(nil), 404},
+		{"empty policy", extensions(map[string]string{"policy": ""}), 404},
+		{"a policy under another key", extensions(map[string]string{"Policy": "data-store", "": "data-store"}), 404},
+		{"unknown policy", extensions(map[string]string{"policy": mark}), 404},
+		{"policy in upper case", extensions(map[string]string{"policy": "Data-Store"}), 404},
+		{"policy as a path", extensions(map[string]string{"policy": "data-store/orders"}), 404},
+		{"policy as a path in front", extensions(map[string]string{"policy": "/auth/data-store"}), 404},
+		{"policy in the metadata", metadata, 404},
+
+		{"no request", checkWith(func(a *authv3.AttributeContext) { a.Request = nil }), 401},
+		{"no HTTP request", checkWith(func(a *authv3.AttributeContext) { a.Request.Http = nil }), 401},
+		{"an empty header map", raw(), 401},
+		{"an empty header", raw(&corev3.HeaderValue{}), 401},
+		{"an empty name", inMap(map[string]string{"": good}), 401},
+		{"in another header", inMap(map[string]string{"x-authorization": good, "authorization2": good, "proxy-authorization": good}), 401},
+		{"in two cases", inMap(map[string]string{"authorization": good, "Authorization": good}), 401},
+		{"in both forms", both, 401},
+		{"two in one value", inMap(map[string]string{"authorization": good + "," + good}), 401},
+		{"another scheme behind", inMap(map[string]string{"authorization": good + ", Basic " + mark}), 401},
+		{"another scheme in front", inMap(map[string]string{"authorization": "Basic " + mark + ", " + good}), 401},
+		{"an empty value in front", inMap(map[string]string{"authorization": "," + good}), 401},
+		{"a comma behind", inMap(map[string]string{"authorization": good + ","}), 401},
+		{"a raw value beside", raw(&corev3.HeaderValue{Key: "authorization", Value: good, RawValue: []byte("Bearer " + mark)}), 401},
+		{"no UTF-8", raw(&corev3.HeaderValue{Key: "authorization", RawValue: []byte("Bearer \xff" + mark)}), 401},
+		{"a line break", inMap(map[string]string{"authorization": good + "\r\nKubejwt-Username: " + mark}), 401},
+		{"a zero byte", inMap(map[string]string{"authorization": good + "\x00"}), 401},
+		{"large", inMap(map[string]string{"authorization": "Bearer " + strings.Repeat(mark, 100_000)}), 401},
+		{"many headers", raw(slices.Repeat([]*corev3.HeaderValue{{Key: "authorization", Value: mark}}, 20_000)...), 401},
+		{"too large", inMap(map[string]string{"authorization": good, "x": strings.Repeat("x", maxCheckBytes)}), 0},
+	} {
+		response, err := client.Check(t.Context(), test.r)
+		if test.status == 0 {
+			if status.Code(err) != codes.ResourceExhausted {
+				t.Errorf("%s: %v, %v: want ResourceExhausted", test.name, response, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v: want an answer", test.name, err)
+			continue
+		}
+		denied, ok := response.GetDeniedResponse(), response.GetOkResponse() != nil
+		if ok != (test.status == 200) || ok != (response.GetStatus().GetCode() == int32(codes.OK)) || !ok && int(denied.GetStatus().GetCode()) != test.status {
+			t.Errorf("%s: %v: want status %d", test.name, response, test.status)
+		}
+		if said := response.String(); strings.Contains(said, mark) || strings.Contains(said, good) {
+			t.Errorf("%s: the answer %s has what the request said", test.name, said)
+		}
+	}
+}
+
+// Who stops waiting gets in nowhere, and serve answers the next one.
+func TestExtAuthzCancelled(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	g := newTestGuard(t, cluster, "-policy", "data-store=shop/api")
+	client := dialExtAuthz(t, g)
+	r := envoyAsks("data-store", map[string]string{"authorization": "Bearer " + cluster.Mint(caller)})
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if response, err := client.Check(gone, r); status.Code(err) != codes.Canceled {
+		t.Errorf("%v, %v: want Canceled", response, err)
+	}
+	// As it is when the client cancels after serve has got the request: there are no keys yet.
+	response, err := (&extAuthz{guard: g}).Check(gone, r)
+	if got := response.GetDeniedResponse().GetStatus().GetCode(); err != nil || got != http.StatusServiceUnavailable {
+		t.Errorf("%v, %v: want 503", response, err)
+	}
+	if response := askOverGRPC(t, client, r); response.GetOkResponse() == nil {
+		t.Errorf("the next one: %v: want OK", response)
 	}
 }
 
