@@ -12,6 +12,7 @@
 package kubejwtprom
 
 import (
+	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,7 +33,8 @@ type Collector struct {
 }
 
 // NewCollector returns a Collector for v and the copies that share its keys.
-// It asks v for its Stats at each scrape, which does no I/O.
+// It asks v for its Stats at each scrape, which does no I/O. If v is nil, the
+// Collector can't be registered.
 func NewCollector(v *kubejwt.Verifier) *Collector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("kubejwt_"+name, help, labels, nil)
@@ -59,6 +61,10 @@ func NewCollector(v *kubejwt.Verifier) *Collector {
 
 // Describe implements [prometheus.Collector].
 func (c *Collector) Describe(descs chan<- *prometheus.Desc) {
+	if c == nil || c.verifier == nil {
+		descs <- notMade("a Collector comes from NewCollector, with a Verifier that is not nil")
+		return
+	}
 	for _, desc := range []*prometheus.Desc{
 		c.keys, c.keysAge, c.keysFetchedAt, c.keysStaleAt,
 		c.fetches, c.fetchCauses, c.throttled, c.failing,
@@ -70,6 +76,9 @@ func (c *Collector) Describe(descs chan<- *prometheus.Desc) {
 
 // Collect implements [prometheus.Collector].
 func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
+	if c == nil || c.verifier == nil {
+		return
+	}
 	stats := c.verifier.Stats()
 	gauge := func(desc *prometheus.Desc, value float64) {
 		metrics <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value)
@@ -107,6 +116,12 @@ func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 	for _, reason := range reasons() {
 		counter(c.tokens, stats.Refused[reason], string(reason))
 	}
+}
+
+// notMade makes Register return an error. A panic could not be recovered: Register calls
+// Describe in a goroutine of its own.
+func notMade(says string) *prometheus.Desc {
+	return prometheus.NewInvalidDesc(errors.New("kubejwtprom: " + says))
 }
 
 func seconds(t time.Time) float64 { return float64(t.UnixNano()) / 1e9 }

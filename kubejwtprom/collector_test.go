@@ -238,3 +238,66 @@ func TestVerdictAllocations(t *testing.T) {
 		t.Errorf("%v allocations: want none", n)
 	}
 }
+
+// What was not made as it should be is an error when it is registered, and never a panic
+// when Prometheus asks.
+func TestMisuse(t *testing.T) {
+	v, err := kubejwt.New(kubejwttest.NewCluster(t).Config("data-store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	verdicts := kubejwtprom.NewVerdicts()
+	var none *kubejwtprom.Verdicts
+	for _, zero := range []*kubejwtprom.Verdicts{none, new(kubejwtprom.Verdicts)} {
+		zero.For("a")(t.Context(), kubejwt.Claims{}, nil)
+		zero.Forget("a")
+	}
+	var noCollector *kubejwtprom.Collector
+	var noWatch *kubejwtprom.WatchCollector
+	for _, test := range []struct {
+		name string
+		all  []prometheus.Collector
+		says string // by the last one; "" if it can be registered
+	}{
+		{"a Verifier", []prometheus.Collector{kubejwtprom.NewCollector(v)}, ""},
+		{"two of one Verifier", []prometheus.Collector{kubejwtprom.NewCollector(v), kubejwtprom.NewCollector(v)}, "duplicate"},
+		{"a zero Verifier", []prometheus.Collector{kubejwtprom.NewCollector(new(kubejwt.Verifier))}, ""},
+		{"no Verifier", []prometheus.Collector{kubejwtprom.NewCollector(nil)}, "a Verifier that is not nil"},
+		{"a zero Collector", []prometheus.Collector{new(kubejwtprom.Collector)}, "NewCollector"},
+		{"no Collector", []prometheus.Collector{noCollector}, "NewCollector"},
+		{"Verdicts", []prometheus.Collector{verdicts}, ""},
+		{"Verdicts twice", []prometheus.Collector{verdicts, verdicts}, "duplicate"},
+		{"two Verdicts", []prometheus.Collector{verdicts, kubejwtprom.NewVerdicts()}, "duplicate"},
+		{"a zero Verdicts", []prometheus.Collector{new(kubejwtprom.Verdicts)}, "NewVerdicts"},
+		{"no Verdicts", []prometheus.Collector{none}, "NewVerdicts"},
+		{"a zero Watcher", []prometheus.Collector{kubejwtprom.NewWatchCollector(new(revocation.Watcher))}, ""},
+		{"no Watcher", []prometheus.Collector{kubejwtprom.NewWatchCollector(nil)}, "a Watcher that is not nil"},
+		{"a zero WatchCollector", []prometheus.Collector{new(kubejwtprom.WatchCollector)}, "NewWatchCollector"},
+		{"no WatchCollector", []prometheus.Collector{noWatch}, "NewWatchCollector"},
+	} {
+		for name, wrap := range map[string]func(prometheus.Registerer) prometheus.Registerer{
+			"plain": func(r prometheus.Registerer) prometheus.Registerer { return r },
+			"with a label": func(r prometheus.Registerer) prometheus.Registerer {
+				return prometheus.WrapRegistererWith(prometheus.Labels{"cluster": "a"}, r)
+			},
+		} {
+			registry := prometheus.NewPedanticRegistry()
+			var err error
+			for _, one := range test.all {
+				err = wrap(registry).Register(one)
+			}
+			if (err == nil) != (test.says == "") || err != nil && !strings.Contains(err.Error(), test.says) {
+				t.Errorf("%s, %s: %v: want %q", test.name, name, err, test.says)
+			}
+			if _, err := registry.Gather(); err != nil {
+				t.Errorf("%s, %s: %v", test.name, name, err)
+			}
+		}
+		last := test.all[len(test.all)-1]
+		metrics := make(chan prometheus.Metric, 1000)
+		last.Collect(metrics)
+		if wasMade := test.says == "" || test.says == "duplicate"; !wasMade && len(metrics) > 0 {
+			t.Errorf("%s: it has %d metrics: want none", test.name, len(metrics))
+		}
+	}
+}

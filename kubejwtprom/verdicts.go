@@ -10,7 +10,8 @@ import (
 
 // Verdicts counts verdicts by policy and outcome, as kubejwt_verdicts_total. An
 // outcome is what [kubejwt.Outcome] calls it. Make it with [NewVerdicts], and
-// register it. It is safe for concurrent use by multiple goroutines.
+// register it. A zero Verdicts counts nothing and can't be registered. It is safe
+// for concurrent use by multiple goroutines.
 type Verdicts struct{ counts *prometheus.CounterVec }
 
 // NewVerdicts returns a Verdicts that has counted nothing.
@@ -26,6 +27,9 @@ func NewVerdicts() *Verdicts {
 // [kubejwt.Verifier.WithOnVerdict]. All outcomes of the policy start at 0, so
 // that Prometheus sees the first one as an increase.
 func (m *Verdicts) For(policy string) func(context.Context, kubejwt.Claims, error) {
+	if m == nil || m.counts == nil {
+		return func(context.Context, kubejwt.Claims, error) {}
+	}
 	for _, outcome := range outcomes() {
 		m.counts.WithLabelValues(policy, outcome)
 	}
@@ -41,14 +45,28 @@ func (m *Verdicts) For(policy string) func(context.Context, kubejwt.Claims, erro
 
 // Forget removes the counts of a policy that no longer exists.
 func (m *Verdicts) Forget(policy string) {
+	if m == nil || m.counts == nil {
+		return
+	}
 	m.counts.DeletePartialMatch(prometheus.Labels{"policy": policy})
 }
 
 // Describe implements [prometheus.Collector].
-func (m *Verdicts) Describe(descs chan<- *prometheus.Desc) { m.counts.Describe(descs) }
+func (m *Verdicts) Describe(descs chan<- *prometheus.Desc) {
+	if m == nil || m.counts == nil {
+		descs <- notMade("a Verdicts comes from NewVerdicts")
+		return
+	}
+	m.counts.Describe(descs)
+}
 
 // Collect implements [prometheus.Collector].
-func (m *Verdicts) Collect(metrics chan<- prometheus.Metric) { m.counts.Collect(metrics) }
+func (m *Verdicts) Collect(metrics chan<- prometheus.Metric) {
+	if m == nil || m.counts == nil {
+		return
+	}
+	m.counts.Collect(metrics)
+}
 
 // outcomes are the words that kubejwt.Outcome returns for errors of the library.
 func outcomes() []string {

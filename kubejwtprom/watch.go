@@ -15,7 +15,8 @@ type WatchCollector struct {
 	lists, events, failures             *prometheus.Desc
 }
 
-// NewWatchCollector returns a WatchCollector for w.
+// NewWatchCollector returns a WatchCollector for w. If w is nil, the WatchCollector
+// can't be registered.
 func NewWatchCollector(w *revocation.Watcher) *WatchCollector {
 	desc := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc("kubejwt_watch_"+name, help, nil, nil)
@@ -35,6 +36,10 @@ func NewWatchCollector(w *revocation.Watcher) *WatchCollector {
 
 // Describe implements [prometheus.Collector].
 func (c *WatchCollector) Describe(descs chan<- *prometheus.Desc) {
+	if c == nil || c.watcher == nil {
+		descs <- notMade("a WatchCollector comes from NewWatchCollector, with a Watcher that is not nil")
+		return
+	}
 	for _, desc := range []*prometheus.Desc{
 		c.pods, c.accounts, c.gone, c.asOf, c.failing, c.lists, c.events, c.failures,
 	} {
@@ -44,6 +49,9 @@ func (c *WatchCollector) Describe(descs chan<- *prometheus.Desc) {
 
 // Collect implements [prometheus.Collector].
 func (c *WatchCollector) Collect(metrics chan<- prometheus.Metric) {
+	if c == nil || c.watcher == nil {
+		return
+	}
 	stats := c.watcher.Stats()
 	gauge := func(desc *prometheus.Desc, value float64) {
 		metrics <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value)
