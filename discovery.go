@@ -43,7 +43,6 @@ type remote struct {
 
 // fetch reads the document, if it is due, and then the keys.
 func (r *remote) fetch(ctx context.Context, cause fetchCause) (fetched, error) {
-	defer r.client.CloseIdleConnections()
 	var got fetched
 	keysURL := r.jwksURL
 	if !r.documentURL.IsZero() {

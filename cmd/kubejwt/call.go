@@ -172,9 +172,11 @@ func newClient(f callFlags, target *url.URL, stderr io.Writer) *client {
 
 // trust makes c trust roots. Nil means the system's.
 func (c *client) trust(roots *x509.CertPool) {
-	c.http.CloseIdleConnections()
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.TLSClientConfig = &tls.Config{RootCAs: roots}
+	// Package net/http logs what a service sends on an idle connection, and that may
+	// repeat the token.
+	base.DisableKeepAlives = true
 	if c.target.Scheme == "http" {
 		base.Proxy = nil // it would get the token in clear
 	}

@@ -260,6 +260,9 @@ func (c *Client) newTransport(pool *x509.CertPool) *http.Transport {
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxHeaders,
 		DisableCompression:     true,
+		// Package net/http logs what a server sends on an idle connection, and that
+		// may repeat the bearer token.
+		DisableKeepAlives: !c.streams,
 	}
 	if c.streams {
 		t.ForceAttemptHTTP2 = true

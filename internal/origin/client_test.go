@@ -441,7 +441,9 @@ func TestMissingFiles(t *testing.T) {
 // roots are trusted. One that does goes on.
 func TestIdleConnections(t *testing.T) {
 	s := newServer(t, func(w http.ResponseWriter, r *http.Request) {})
-	c := mustNew(t, s.options(t))
+	options := s.options(t)
+	options.Streams = true // connections are used again for these alone
+	c := mustNew(t, options)
 	get := func(want int64) {
 		t.Helper()
 		answer, err := c.Get(t.Context(), s.url(t), "*/*")

@@ -19,6 +19,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kubejwt/kubejwt/internal/testlog"
 )
 
 // issued returns a certificate of this template, signed by the parent or by itself.
@@ -134,4 +136,56 @@ func mustBeTame(t *testing.T, name string, err error) {
 			return
 		}
 	}
+}
+
+// Package net/http logs by itself what a server sends after its answer. That is never
+// the bearer token.
+func TestNothingAfterAnAnswerIsLogged(t *testing.T) {
+	var logged testlog.Buffer
+	before := log.Writer()
+	log.SetOutput(&logged)
+	defer log.SetOutput(before)
+	s := newServer(t, func(w http.ResponseWriter, r *http.Request) {})
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", s.TLS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	u := mustParse(t, "https://"+listener.Addr().String())
+	options := s.options(t)
+	options.Origin = u.Origin()
+	answer, err := answered(t, listener, mustNew(t, options), u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(answer, "Authorization: Bearer "+secret) || logged.String() != "" {
+		t.Errorf("asked %q, logged %q: want the bearer, and no log", answer, logged.String())
+	}
+}
+
+// answered asks for u, and returns the request, which the server repeats behind its
+// answer. It waits until the client has ended the connection.
+func answered(t *testing.T, listener net.Listener, c *Client, u URL) (asked string, err error) {
+	ended := make(chan string)
+	go func() {
+		defer close(ended)
+		connection, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer connection.Close()
+		request := make([]byte, 8192)
+		n, _ := connection.Read(request)
+		fmt.Fprintf(connection, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}%s", request[:n])
+		io.Copy(io.Discard, connection)
+		ended <- string(request[:n])
+	}()
+	answer, err := c.Get(t.Context(), u, "*/*")
+	if err != nil {
+		return "", err
+	}
+	if _, err := answer.ReadAll(100); err != nil {
+		return "", err
+	}
+	return <-ended, nil
 }
