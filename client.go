@@ -10,6 +10,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/kubejwt/kubejwt/internal/origin"
+	"github.com/kubejwt/kubejwt/internal/quote"
 	"github.com/kubejwt/kubejwt/internal/tokenfile"
 )
 
@@ -36,6 +37,9 @@ func TokenFile(path string) oauth2.TokenSource { return tokenfile.New(path) }
 // the token, and so are all that follow it. A request that already has an
 // Authorization header is an error.
 //
+// Errors of Base are returned as they are, except those that repeat the token, as the
+// answer of a service may do.
+//
 // After a 401, the next request reads its [TokenFile] again: if keys were rotated,
 // there is a new token already. The refused request is not sent again.
 //
@@ -61,15 +65,30 @@ func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		}
 		return nil, fmt.Errorf("kubejwt: Transport: %w", err)
 	}
+	bearer := strings.TrimPrefix(authorized.Header.Get("Authorization"), "Bearer ")
 	response, err := t.base().RoundTrip(authorized)
+	err = withoutToken(err, bearer)
 	if response == nil {
 		return nil, err
 	}
 	response.Request = request // and not the copy, which has the token
 	if source, ok := t.Source.(*tokenfile.Source); ok && response.StatusCode == http.StatusUnauthorized {
-		source.Forget(strings.TrimPrefix(authorized.Header.Get("Authorization"), "Bearer "))
+		source.Forget(bearer)
 	}
 	return response, err
+}
+
+// withoutToken returns err, unless its text may repeat the token: it can quote an
+// answer that is not HTTP.
+func withoutToken(err error, bearer string) error {
+	const most = 4 << 10 // bytes that are searched
+	if err == nil {
+		return nil
+	}
+	if text := err.Error(); len(text) > most || quote.HoldsToken(text) || quote.HoldsPiece(text, bearer) {
+		return errors.New("kubejwt: Transport: the request failed, with an error that repeats the token or is very long")
+	}
+	return err
 }
 
 func (t *Transport) base() http.RoundTripper {

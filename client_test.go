@@ -2,9 +2,11 @@ package kubejwt_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -346,6 +348,46 @@ func TestTransportBase(t *testing.T) {
 		}
 		if sent.Get("Authorization") != "Bearer secret-token" || sent.Get("X-Other") != tt.header.Get("X-Other") {
 			t.Errorf("%s: sent %v", tt.name, sent)
+		}
+	}
+}
+
+// An error is often logged. If it repeats the token, because the service does, another
+// one takes its place. All others come back as they are.
+func TestTransportErrorsAreWithoutToken(t *testing.T) {
+	const token = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJhIn0.c2lnbmF0dXJlIG9mIGEgdG9rZW4"
+	const signature = "c2lnbmF0dXJlIG9mIGEgdG9rZW4"
+	encode := base64.StdEncoding.EncodeToString
+	for _, tt := range []struct{ name, answer, want string }{
+		{"plain", "nonsense\r\n\r\n", `malformed HTTP response "nonsense"`},
+		{"15 letters", signature[:15] + "\r\n\r\n", `malformed HTTP response "` + signature[:15] + `"`},
+		{"16 letters", signature[:16] + "\r\n\r\n", "repeats the token"},
+		{"the token", token + "\r\n\r\n", "repeats the token"},
+		{"its signature", signature + "\r\n\r\n", "repeats the token"},
+		{"in base64", encode([]byte("Bearer "+token)) + "\r\n\r\n", "repeats the token"},
+		{"in a header", "HTTP/1.1 200 OK\r\nno colon " + signature + "\r\n\r\n", "repeats the token"},
+		{"4 KiB in front", strings.Repeat("A", 4096) + signature + "\r\n\r\n", "repeats the token"},
+	} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			defer connection.Close()
+			connection.Read(make([]byte, 8192))
+			io.WriteString(connection, tt.answer)
+		}()
+		base := new(http.Transport)
+		source := oauth2.StaticTokenSource(&oauth2.Token{AccessToken: token})
+		client := &http.Client{Transport: &kubejwt.Transport{Source: source, Origin: "http://" + listener.Addr().String(), Base: base}}
+		_, err = client.Get("http://" + listener.Addr().String())
+		listener.Close()
+		if err == nil || !strings.Contains(err.Error(), tt.want) || len(err.Error()) > 300 {
+			t.Errorf("%s: %.300v: want %s", tt.name, err, tt.want)
 		}
 	}
 }

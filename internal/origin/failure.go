@@ -135,18 +135,8 @@ func leaks(err error, request *http.Request) bool {
 		query = request.URL.RawQuery
 	}
 	bearer := strings.TrimPrefix(request.Header.Get("Authorization"), "Bearer ")
-	return quote.HoldsToken(text) || holdsQuery(text, query) || holdsPiece(text[:min(len(text), maxErrorText)], bearer)
-}
-
-// holdsPiece reports whether text holds this token or 16 characters of it in a row.
-func holdsPiece(text, token string) bool {
-	size := min(len(token), 16)
-	for i := 0; size > 0 && i+size <= len(token); i++ {
-		if strings.Contains(text, token[i:i+size]) {
-			return true
-		}
-	}
-	return false
+	shown := text[:min(len(text), maxErrorText)]
+	return quote.HoldsToken(text) || holdsQuery(text, query) || quote.HoldsPiece(shown, bearer)
 }
 
 // holdsQuery reports whether text holds any URL with a query, or this query, or one

@@ -89,6 +89,18 @@ func HoldsToken(s string) bool {
 	return false
 }
 
+// HoldsPiece reports whether text holds this token or 16 characters of it in a row. The
+// time it takes grows with the length of text times that of token.
+func HoldsPiece(text, token string) bool {
+	size := min(len(token), 16)
+	for i := 0; size > 0 && i+size <= len(token); i++ {
+		if strings.Contains(text, token[i:i+size]) {
+			return true
+		}
+	}
+	return false
+}
+
 // hasStart reports whether s has a jsonObject, or one in base64 once or twice. Base64
 // of it has these letters in it, after a multiple of three bytes, one byte more and two
 // more.

@@ -174,6 +174,30 @@ func BenchmarkHoldsToken(b *testing.B) {
 	}
 }
 
+func TestHoldsPiece(t *testing.T) {
+	const token = "0123456789abcdefghij"
+	for _, tt := range []struct {
+		text, token string
+		want        bool
+	}{
+		{"sent " + token, token, true},
+		{"sent " + token[:16], token, true},
+		{token[4:] + " was sent", token, true},
+		{token[2:18], token, true},
+		{token[:15], token, false},
+		{token[5:], token, false},
+		{"a short secret", "secret", true},
+		{"a short secre", "secret", false},
+		{"anything", "", false},
+		{"", token, false},
+		{"", "", false},
+	} {
+		if got := quote.HoldsPiece(tt.text, tt.token); got != tt.want {
+			t.Errorf("HoldsPiece(%q, %q) = %t: want %t", tt.text, tt.token, got, tt.want)
+		}
+	}
+}
+
 // No ID that Kubernetes derives from a key is withheld, except one in 260,000
 // that begins as a token does.
 func TestDerivedIDs(t *testing.T) {
