@@ -14,7 +14,7 @@ import (
 // source is [github.com/kubejwt/kubejwt.TokenFile], which reads it again as it
 // rotates. The token is never sent in the clear: a call over a connection
 // without transport security, such as TLS, is an error. So is each call with a nil
-// source.
+// source. They are safe for concurrent use by multiple goroutines if source is.
 func Credentials(source oauth2.TokenSource) credentials.PerRPCCredentials {
 	return perRPC{source}
 }

@@ -20,9 +20,10 @@ import (
 	"github.com/kubejwt/kubejwt"
 )
 
-// A Collector shows the Stats of one Verifier. Make it with [NewCollector]. For
-// several Verifiers in one process, register each with
-// [prometheus.WrapRegistererWith] and a label that tells them apart.
+// A Collector shows the Stats of one Verifier. Make it with [NewCollector]: a zero
+// one can't be registered. For several Verifiers in one process, register each with
+// [prometheus.WrapRegistererWith] and a label that tells them apart. It is safe for
+// concurrent use by multiple goroutines.
 type Collector struct {
 	verifier *kubejwt.Verifier
 	now      func() time.Time

@@ -6,8 +6,10 @@ import (
 	"github.com/kubejwt/kubejwt/revocation"
 )
 
-// A WatchCollector shows the Stats of a [revocation.Watcher]. Make it with
-// [NewWatchCollector].
+// A WatchCollector shows the Stats of one [revocation.Watcher]. Make it with
+// [NewWatchCollector]: a zero one can't be registered. For several Watchers in one process,
+// register each with [prometheus.WrapRegistererWith] and a label that tells them apart. It
+// is safe for concurrent use by multiple goroutines.
 type WatchCollector struct {
 	watcher *revocation.Watcher
 
@@ -16,7 +18,7 @@ type WatchCollector struct {
 }
 
 // NewWatchCollector returns a WatchCollector for w. If w is nil, the WatchCollector
-// can't be registered.
+// can't be registered. It asks w for its Stats at each scrape, which does no I/O.
 func NewWatchCollector(w *revocation.Watcher) *WatchCollector {
 	desc := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc("kubejwt_watch_"+name, help, nil, nil)

@@ -34,8 +34,8 @@ import (
 	"github.com/kubejwt/kubejwt"
 )
 
-// A Cluster is a cluster with one API server on the loopback interface. It is
-// safe for concurrent use by multiple goroutines.
+// A Cluster is a cluster with one API server on the loopback interface. Make it with
+// [NewCluster] or [Start]. It is safe for concurrent use by multiple goroutines.
 type Cluster struct {
 	issuer string
 	server *http.Server
