@@ -263,11 +263,11 @@ func (k RemoteKeys) parse(issuer string) (*remote, error) {
 func (r *remote) issuerDocument() (origin.URL, error) {
 	if _, err := origin.Parse(r.issuer); err != nil {
 		return origin.URL{}, badField("Issuer", "%w: an API server publishes no keys for such an issuer: "+
-			"set Keys to a KeyFile with its sa.pub", err)
+			"use a KeyFile with its sa.pub", err)
 	}
 	if strings.ContainsAny(r.issuer, "?#") {
 		return origin.URL{}, badField("Issuer", "has a query or a fragment: an API server publishes no keys "+
-			"for such an issuer: set Keys to a KeyFile with its sa.pub")
+			"for such an issuer: use a KeyFile with its sa.pub")
 	}
 	return origin.Parse(strings.TrimSuffix(r.issuer, "/") + discoveryPath)
 }

@@ -101,6 +101,7 @@ func TestServeFileErrors(t *testing.T) {
 		{"issuers:\n- issuer: https://a\n- issuer: https://a\n" + goodPolicies, `:3: issuers[1]: the issuer "https://a" is named before`, beyondSchema},
 		{"issuers:\n- issuer: https://a\n  leeway: 1h\n" + goodPolicies, ":2: issuers[0]: leeway", beyondSchema},
 		{"issuers:\n- issuer: http://a\n" + goodPolicies, ":2: issuers[0]: ", beyondSchema},
+		{"issuers:\n- issuer: kubernetes/serviceaccount\n" + goodPolicies, "for such an issuer: use a keyFile with its sa.pub", beyondSchema},
 		{"issuers:\n- inCluster: true\n" + goodPolicies, ":2: issuers[0]: inCluster: this process does not run in a pod", beyondSchema},
 		{"issuers:\n- issuer: https://a\n  keyFile: /nonexistent\n" + goodPolicies, "/nonexistent", beyondSchema},
 		{goodIssuers + "policies:\n- name: a\n", ":4: policies[0]: audiences is required", false},

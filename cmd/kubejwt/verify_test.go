@@ -281,6 +281,7 @@ func TestVerifyUsage(t *testing.T) {
 	}{
 		{exitUsage, "-issuer is required", []string{"verify", "-audience", "a"}},
 		{exitUsage, "-audience is required", []string{"verify", "-issuer", "i"}},
+		{exitUsage, "for such an issuer: use a -key-file with its sa.pub", []string{"verify", "-issuer", "kubernetes/serviceaccount", "-audience", "a"}},
 		{exitUsage, "-key-file can't be combined", append(base, "-key-file", "k", "-in-cluster")},
 		{exitUsage, "-jwks-url", append(base, "-jwks-url", "https://127.0.0.1", "-discovery-url", "https://127.0.0.1")},
 		{exitUsage, "-in-cluster", append(base, "-in-cluster")},
