@@ -251,7 +251,7 @@ func writeTable(t *testing.T, path, rows string) {
 	if !found || !foundEnd {
 		t.Fatalf("%s has no table", path)
 	}
-	table := "| when | lists/s, mean | lists/s, most | services in the worst second, % | in vain/s, most |\n" +
+	table := "| when | lists/s, mean | lists/s, peak | services in the worst second, % | failed attempts/s, peak |\n" +
 		"|---|--:|--:|--:|--:|\n" + rows
 	if err := os.WriteFile(path, []byte(string(head)+begin+table+end+string(tail)), 0o644); err != nil {
 		t.Fatal(err)
