@@ -113,7 +113,9 @@ func placesOf(t *testing.T, cluster *kubejwttest.Cluster, text string) []place {
 	for name, token := range tokenPlaces(t, cluster, text) {
 		all = append(all,
 			place{"token: " + name, token, with("-key-file", keys)},
-			place{"token, JSON: " + name, token, with("-key-file", keys, "-json")})
+			place{"token, JSON: " + name, token, with("-key-file", keys, "-json")},
+			place{"inspect: " + name, token, []string{"inspect"}},
+			place{"inspect, JSON: " + name, token, []string{"inspect", "-json"}})
 	}
 	file := func(content string) string { return writeFile(t, content) }
 	inPEM := "-----BEGIN " + text + "-----\n" + text + "\n-----END " + text + "-----\n"
@@ -152,6 +154,8 @@ func placesOf(t *testing.T, cluster *kubejwttest.Cluster, text string) []place {
 	quotedText := jsonOf(t, text)
 	for _, content := range []string{
 		text, quotedText + ": " + quotedText, "issuers: [{issuer: " + quotedText + ", keyFile: " + quotedText + "}]",
+		"a: *" + text, "a: !<" + text + "> b", "%TAG ! " + text + "\n---\na", "a: &" + text + " b\nissuers: *" + text, "a:\n\t" + text,
+		text + ": a\n" + text + ": b", "issuers: [{issuer: a, inCluster: " + quotedText + ", leeway: " + quotedText + ", watch: {whenStale: " + quotedText + "}}]",
 		"policies: [{name: " + quotedText + ", audiences: [" + quotedText + "], serviceAccounts: [" + quotedText + "]}]",
 	} {
 		all = append(all, place{"serve, its file", "", []string{"serve", "-check", "-config", file(content)}})
@@ -182,6 +186,38 @@ func FuzzOutput(f *testing.F) {
 	})
 }
 
+// Whatever gets into whatever place, little comes out, and nothing of a token. Except:
+// call prints the start of a body, and verify the jti that the cluster signed.
+func TestOutputIsBoundedAndWithoutTokens(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	token := cluster.Mint(kubejwttest.Token{Audiences: []string{"another"}})
+	for _, text := range []string{token, encode("x" + token), "\u0430 " + token[:40], strings.Repeat("long ", 4000), strings.Repeat("\x1b", 20_000)} {
+		server := newHostileServer(t, []byte(text))
+		for _, p := range append(placesOf(t, cluster, text), server.places(t, cluster.Mint(caller))...) {
+			if strings.HasPrefix(p.name, "an answer of") || strings.HasPrefix(p.name, "token") && strings.HasSuffix(p.name, ": jti") {
+				continue
+			}
+			r := kubejwtWith(t, p.stdin, p.args...)
+			if size := len(r.out + r.errOut); size > 16_000 {
+				t.Errorf("%.20q in %s: %d bytes are printed: %.300s", text, p.name, size, r.out+r.errOut)
+			}
+			if strings.Contains(text, token[:40]) {
+				mustHoldNothingOf(t, token[:40], r)
+			}
+			if strings.Contains(text, token) {
+				mustHoldNothingOf(t, token, r)
+			}
+			if text == encode("x"+token) {
+				mustHoldNothingOf(t, text, r)
+			}
+			if t.Failed() {
+				t.Fatalf("%.20q in %s: see above", text, p.name)
+			}
+		}
+	}
+}
+
 // flagsOf are the names of the flags that are defined.
 func flagsOf(define func(*flag.FlagSet)) (names []string) {
 	flags := newFlagSet("any")
@@ -192,11 +228,21 @@ func flagsOf(define func(*flag.FlagSet)) (names []string) {
 
 // The environment sets the flags of serve, and its variables are no tamer.
 func TestEnvironmentIsTame(t *testing.T) {
-	for _, text := range hostile() {
-		for _, entry := range []string{"KUBEJWT_" + text + "=x", "KUBEJWT_AUDIENCE=" + text, "KUBEJWT_LEEWAY=" + text, "COLUMNS=" + text} {
+	const token = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJhIn0.c2lnbmF0dXJlIG9mIGEgdG9rZW4"
+	for _, text := range append(hostile(), token, encode("x"+token), strings.Repeat("long", 10_000)) {
+		for _, entry := range []string{
+			"KUBEJWT_" + text + "=x", "KUBEJWT_AUDIENCE=" + text, "KUBEJWT_LEEWAY=" + text, "COLUMNS=" + text,
+			"KUBEJWT_KEY_FILE=" + text, "KUBEJWT_POLICY=" + text, "KUBEJWT_LISTEN=" + text,
+		} {
 			var out, errOut bytes.Buffer
 			exit := run(t.Context(), process{nil, &out, &errOut, []string{entry}}, []string{"serve", "-check", "-issuer", "a", "-policy", "a=a/b"})
-			result{exit, out.String(), errOut.String()}.mustBeTame(t, fmt.Sprintf("%q", entry))
+			r := result{exit, out.String(), errOut.String()}
+			r.mustBeTame(t, fmt.Sprintf("%q", entry))
+			mustHoldNothingOf(t, token, r)
+			mustHoldNothingOf(t, encode("x"+token), r)
+			if size := len(r.out + r.errOut); size > 3*maxMessage {
+				t.Errorf("%.60q: %d bytes are printed", entry, size)
+			}
 		}
 	}
 }

@@ -47,17 +47,11 @@ func toASCII(text string) string {
 	return b.String()
 }
 
-// maxMessage is the size of the longest message, whatever path or URL is in it.
-const maxMessage = 2000
-
 // complain prints a message on one line. With a line break in it, from a file name for
 // instance, it would look like two messages.
 func complain(to io.Writer, verb, text string) {
 	text = strings.NewReplacer("\r\n", "; ", "\n", "; ", "\t", " ").Replace(withhold(namePipes(text)))
-	if len(text) > maxMessage {
-		text = text[:maxMessage] + "..."
-	}
-	fmt.Fprintf(newScreen(to), "kubejwt %s: %s\n", verb, text)
+	fmt.Fprintf(newScreen(to), "kubejwt %s: %s\n", verb, shorten(toASCII(text)))
 }
 
 // strayLog receives the log of a package that does not use the command's own

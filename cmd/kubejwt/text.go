@@ -13,10 +13,21 @@ const maxQuoted = 160
 
 const withheld = "(withheld: it looks like a token)"
 
-// withhold removes a token that was given in the wrong place from a message.
+// maxMessage is the size of the longest message, whatever path or URL is in it.
+const maxMessage = 2000
+
+// withhold removes a token that was given in the wrong place from a message, and
+// shortens the message.
 func withhold(text string) string {
 	if quote.HoldsToken(text) {
 		return "a value looks like a token, which is not what was expected there"
+	}
+	return shorten(text)
+}
+
+func shorten(text string) string {
+	if len(text) > maxMessage {
+		return text[:maxMessage] + "..."
 	}
 	return text
 }
