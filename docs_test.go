@@ -38,6 +38,7 @@ func TestReadmeCompiles(t *testing.T) {
 		"README.md":          3,
 		"docs/clusters.md":   1,
 		"docs/operations.md": 4,
+		"docs/revocation.md": 1,
 		"docs/testing.md":    6,
 	} {
 		text, err := os.ReadFile(page)

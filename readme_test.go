@@ -34,6 +34,7 @@ func readmeInCluster() {
 // These are compiled, never run.
 var _ = []any{
 	readmeInCluster, readmeOnVerdict, operationsOnVerdict, operationsReady, operationsMetrics, clustersIssuer,
+	revocationInCluster,
 }
 
 func readmeOnVerdict(config kubejwt.Config) {
@@ -48,6 +49,23 @@ func operationsOnVerdict(config kubejwt.Config) {
 			slog.WarnContext(ctx, "call refused", "outcome", kubejwt.Outcome(err), "error", err)
 		}
 	}
+}
+
+func revocationInCluster(ctx context.Context) (*kubejwt.Verifier, error) {
+	watcher, err := revocation.InCluster(revocation.Options{
+		ServiceAccounts: []string{"shop/api"}, // as in kubejwt.Config
+		WhenStale:       revocation.Accept,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	go watcher.Run(ctx)
+	v, err := kubejwt.InCluster(kubejwt.Config{
+		Audiences:       []string{"data-store"},
+		ServiceAccounts: []string{"shop/api"},
+		Check:           watcher.Check,
+	})
+	return v, err
 }
 
 func clustersIssuer() (*kubejwt.Verifier, error) {

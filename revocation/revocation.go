@@ -10,6 +10,9 @@
 //		ServiceAccounts: []string{"shop/api"}, // as in kubejwt.Config
 //		WhenStale:       revocation.Accept,
 //	})
+//	if err != nil {
+//		log.Fatal(err)
+//	}
 //	go watcher.Run(ctx)
 //	v, err := kubejwt.InCluster(kubejwt.Config{
 //		Audiences:       []string{"data-store"},
