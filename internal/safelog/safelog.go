@@ -72,11 +72,9 @@ func (h *handler) Handle(ctx context.Context, line slog.Record) error {
 		}()
 		isLost = h.next.Enabled(ctx, line.Level) && h.next.Handle(ctx, line) != nil
 	}()
-	patience := time.NewTimer(Patience)
-	defer patience.Stop()
 	select {
 	case <-written:
-	case <-patience.C:
+	case <-time.After(Patience):
 	}
 	return nil
 }

@@ -18,6 +18,9 @@ func TestLinesPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		logger := New(slog.New(slog.NewTextHandler(&log, nil)))
+		if logger.Enabled(t.Context(), slog.LevelDebug) || !logger.Enabled(t.Context(), slog.LevelInfo) {
+			t.Error("it is enabled where the log is not, or the other way round")
+		}
 		logger.Debug("a line that is not enabled")
 		logger.With("a", 1).WithGroup("g").Info("a line", "b", 2)
 		if got := log.String(); !strings.HasSuffix(got, "level=INFO msg=\"a line\" a=1 g.b=2\n") || strings.Count(got, "\n") != 1 {
@@ -88,6 +91,9 @@ func TestHangingLog(t *testing.T) {
 		logger.Info("a line")
 		if written != maxWaiting+1 {
 			t.Errorf("%d lines are written, want %d", written, maxWaiting+1)
+		}
+		if n := logger.Handler().(*handler).waiting.Load(); n != 0 {
+			t.Errorf("%d lines wait, want none", n)
 		}
 	})
 }
@@ -178,4 +184,31 @@ func TestHangingEnabled(t *testing.T) {
 		}
 		close(release)
 	})
+}
+
+// While a line hangs, the log still doesn't get what it did not ask for.
+func TestLevelWhileALineHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan bool)
+		var log bytes.Buffer
+		logger := New(slog.New(slog.NewTextHandler(waitingWriter{release, &log}, nil)))
+		logger.Info("a line that hangs")
+		logger.Debug("a line that is not enabled")
+		close(release)
+		synctest.Wait()
+		if got := log.String(); !strings.Contains(got, "hangs") || strings.Contains(got, "not enabled") {
+			t.Errorf("the log:\n%s", got)
+		}
+	})
+}
+
+// waitingWriter writes as soon as it is released.
+type waitingWriter struct {
+	release <-chan bool
+	log     io.Writer
+}
+
+func (w waitingWriter) Write(line []byte) (int, error) {
+	<-w.release
+	return w.log.Write(line)
 }
