@@ -34,7 +34,7 @@ type result struct {
 // kubejwtWith runs the command in this process.
 func kubejwtWith(t *testing.T, stdin string, args ...string) result {
 	t.Helper()
-	var out, errOut bytes.Buffer
+	var out, errOut lockedBuffer // the log may still be written to
 	exit := run(t.Context(), process{strings.NewReader(stdin), &out, &errOut, nil}, args)
 	return result{exit, out.String(), errOut.String()}
 }
