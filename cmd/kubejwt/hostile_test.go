@@ -146,6 +146,9 @@ func placesOf(t *testing.T, cluster *kubejwttest.Cluster, text string) []place {
 			place{"inspect, a flag: " + flag, good, []string{"inspect", "-" + flag + "=" + text}},
 			place{"call, a flag: " + flag, "", []string{"call", "-" + flag + "=" + text, "http://127.0.0.1:1/"}})
 	}
+	for _, flag := range flagsOf(new(callFlags).define) {
+		all = append(all, place{"call, its own flag: " + flag, "", []string{"call", "-" + flag + "=" + text, "http://127.0.0.1:1/"}})
+	}
 	for _, flag := range append(flagsOf(new(serveFlags).define), text) {
 		all = append(all,
 			place{"serve, a flag: " + flag, "", []string{"serve", "-check", "-" + flag + "=" + text}},

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kubejwt/kubejwt/internal/quote"
 	"github.com/kubejwt/kubejwt/internal/safelog"
 )
 
@@ -41,6 +42,7 @@ const (
 // ends when the file system and the log have answered.
 type File[T any] struct {
 	path     string
+	shown    string // is the path in errors and logs
 	limit    int64
 	interval time.Duration
 	parse    func([]byte) (T, error)
@@ -91,14 +93,17 @@ type Content[T any] struct {
 func New[T any](
 	path string, limit int64, interval time.Duration, parse func([]byte) (T, error), logger *slog.Logger,
 ) *File[T] {
+	const longest = 4096 // bytes of a path, on Linux
+	shown := quote.Text(longest, path)
 	return &File[T]{
 		path:     path,
+		shown:    shown,
 		limit:    limit,
 		interval: interval,
 		parse:    parse,
 		logger:   safelog.New(logger),
 		read:     Read,
-		slow:     fmt.Errorf("%s: the file system has not answered for %v", path, lookWait),
+		slow:     fmt.Errorf("%s: the file system has not answered for %v", shown, lookWait),
 	}
 }
 
@@ -161,7 +166,7 @@ func (f *File[T]) GetFresh(ctx context.Context) (Content[T], error) {
 func (f *File[T]) Last() (Content[T], error) {
 	last := f.content.Load()
 	if last == nil {
-		return Content[T]{}, fmt.Errorf("%s: has not been read yet", f.path)
+		return Content[T]{}, fmt.Errorf("%s: has not been read yet", f.shown)
 	}
 	f.mu.Lock()
 	l := f.look
@@ -201,7 +206,7 @@ func (f *File[T]) wait(ctx context.Context, l *look) (Content[T], error) {
 	case <-l.done:
 		return f.content.Load().result()
 	case <-ctx.Done():
-		return Content[T]{}, fmt.Errorf("%s: waiting for the file system: %w", f.path, ctx.Err())
+		return Content[T]{}, fmt.Errorf("%s: waiting for the file system: %w", f.shown, ctx.Err())
 	}
 }
 
@@ -268,7 +273,7 @@ func (f *File[T]) next(last *content[T], now time.Time) *content[T] {
 	if err == nil {
 		next.GoodAt = now
 	} else {
-		next.Problem = fmt.Errorf("%s: %w", f.path, err)
+		next.Problem = fmt.Errorf("%s: %w", f.shown, err)
 	}
 	return next
 }
@@ -296,7 +301,7 @@ func (f *File[T]) report(before string, c *content[T]) {
 	switch {
 	case text == before:
 	case text == "":
-		f.logger.Info("kubejwt: a file can be used again", "file", f.path)
+		f.logger.Info("kubejwt: a file can be used again", "file", f.shown)
 	case c.found:
 		f.logger.Warn("kubejwt: a file can't be used, its last good content stays in use", "error", text)
 	default:

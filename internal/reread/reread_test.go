@@ -218,6 +218,37 @@ func TestFileThatWasNeverGood(t *testing.T) {
 
 // Readers come all the time while the file is replaced; what they get never
 // goes back. With an interval, some find it over and the next look done.
+// A token or a certificate is easily given in place of a file's name. It is not shown
+// as it came.
+func TestNamesAreTame(t *testing.T) { synctest.Test(t, namesAreTame) }
+
+func namesAreTame(t *testing.T) {
+	for _, tt := range []struct{ path, want string }{
+		{"/etc/keyJwks.pem", "/etc/keyJwks.pem: "},
+		{"/etc/a b", "/etc/a b: "},
+		{"eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJhIn0.AAAA", "(withheld: it looks like a token): "},
+		{"-----BEGIN\nA\x1b", `"-----BEGIN\nA\x1b": `},
+		{strings.Repeat("A", 1<<20), strings.Repeat("A", 4096) + ": "},
+	} {
+		log := new(testlog.Buffer)
+		file := New(tt.path, 100, interval, func([]byte) (string, error) { return "", nil }, slog.New(slog.NewJSONHandler(log, nil)))
+		_, errBefore := file.Last()
+		_, err := file.Get(t.Context())
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, errEnded := New(tt.path, 100, interval, file.parse, slog.New(slog.DiscardHandler)).Get(ended)
+		for _, err := range []error{errBefore, err, errEnded, file.slow} {
+			if err == nil || !strings.HasPrefix(err.Error(), tt.want) || strings.Contains(err.Error(), "eyJh") || len(err.Error()) > 5000 {
+				t.Errorf("%.50q: %.300v: want %.100s", tt.path, err, tt.want)
+			}
+		}
+		synctest.Wait() // the log comes after the answer
+		if text := log.String(); !strings.Contains(text, "can't be used") || strings.Contains(text, "eyJh") || len(text) > 5000 {
+			t.Errorf("%.50q: logged %.300q", tt.path, text)
+		}
+	}
+}
+
 func TestManyReaders(t *testing.T) {
 	for _, interval := range []time.Duration{0, 20 * time.Microsecond} {
 		t.Run(interval.String(), func(t *testing.T) { manyReaders(t, interval) })
