@@ -106,8 +106,8 @@ const (
 )
 
 // A Watcher knows which pods and service accounts are gone. Make it with [New] or
-// [InCluster]: a zero Watcher can't run, and its Check returns ErrUndecided. It is safe
-// for concurrent use by multiple goroutines.
+// [InCluster]: a nil or zero Watcher can't run, and its Check returns ErrUndecided. It is
+// safe for concurrent use by multiple goroutines.
 type Watcher struct {
 	options   Options
 	accounts  []accounts.Account
@@ -200,7 +200,7 @@ func badOption(field, format string, args ...any) error {
 // further call is an error. Before Run has begun, and after it has ended, Check returns
 // ErrUndecided for every token. All goroutines have ended when Run returns.
 func (w *Watcher) Run(ctx context.Context) error {
-	if w.logger == nil {
+	if w == nil || w.logger == nil {
 		return errors.New("kubejwt/revocation: this Watcher was not made by New or InCluster")
 	}
 	if !w.begin() {
@@ -242,7 +242,7 @@ func (w *Watcher) noteTried() {
 // awaitTried waits until every stream has been tried once. That may be before Run has
 // begun: whoever calls "go Run" and then Ready can't know.
 func (w *Watcher) awaitTried(ctx context.Context) {
-	if w.tried == nil || w.state.Load() == ended {
+	if w == nil || w.tried == nil || w.state.Load() == ended {
 		return
 	}
 	timer := time.NewTimer(readyWait)
@@ -282,6 +282,9 @@ func (w *Watcher) Check(claims kubejwt.Claims) error {
 
 // running returns an error before Run is called and after it has ended.
 func (w *Watcher) running() error {
+	if w == nil {
+		return errNotRunning
+	}
 	switch w.state.Load() {
 	case notRunning:
 		return errNotRunning
@@ -415,6 +418,9 @@ type Stats struct {
 
 // Stats returns a snapshot.
 func (w *Watcher) Stats() Stats {
+	if w == nil {
+		return Stats{}
+	}
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	var stats Stats

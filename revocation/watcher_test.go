@@ -160,17 +160,22 @@ func TestReadyAwaitsRun(t *testing.T) {
 	}
 }
 
-// A Watcher that New did not make can't run.
-func TestZeroWatcher(t *testing.T) {
-	w := new(revocation.Watcher)
-	if err := w.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "New") {
-		t.Errorf("Run: %v: want to hear of New", err)
-	}
-	if err := w.Check(kubejwt.Claims{}); !errors.Is(err, kubejwt.ErrUndecided) {
-		t.Errorf("Check: %v", err)
-	}
-	if err := w.Ready(t.Context()); !errors.Is(err, kubejwt.ErrUndecided) {
-		t.Errorf("Ready: %v", err)
+// A Watcher that New did not make can't run. Where the error of New was not looked at,
+// it is nil.
+func TestWatcherOfNobody(t *testing.T) {
+	for name, w := range map[string]*revocation.Watcher{"zero": new(revocation.Watcher), "nil": nil} {
+		if err := w.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "New") {
+			t.Errorf("%s: Run: %v: want to hear of New", name, err)
+		}
+		if err := w.Check(kubejwt.Claims{}); !errors.Is(err, kubejwt.ErrUndecided) {
+			t.Errorf("%s: Check: %v", name, err)
+		}
+		if err := w.Ready(t.Context()); !errors.Is(err, kubejwt.ErrUndecided) {
+			t.Errorf("%s: Ready: %v", name, err)
+		}
+		if got := w.Stats(); got != (revocation.Stats{}) {
+			t.Errorf("%s: Stats: %+v", name, got)
+		}
 	}
 }
 
