@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -14,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/kubejwt/kubejwt/internal/quote"
 )
 
 // Limits on what one client can use of the server.
@@ -242,8 +245,17 @@ func newHTTPServer(handler http.Handler, logger *slog.Logger) *http.Server {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		ErrorLog:          log.New(handshakeLog{logger}, "", 0),
 		// It would answer OPTIONS * with 200, which to a proxy means: may call.
 		DisableGeneralOptionsHandler: true,
 	}
+}
+
+// handshakeLog receives the log of an http.Server, which is mostly of TLS handshakes
+// that failed. It may quote the certificates of a client.
+type handshakeLog struct{ *slog.Logger }
+
+func (l handshakeLog) Write(line []byte) (int, error) {
+	l.Debug(quote.Text(maxMessage, strings.TrimSpace(string(line))))
+	return len(line), nil
 }

@@ -371,10 +371,13 @@ func TestServeTLSFiles(t *testing.T) {
 	a, b := issue(t, "a"), issue(t, "b")
 	good := func() (string, string) { return writeFile(t, a.cert), writeFile(t, a.key) }
 	cert, key := good()
+	block := func(kind string) string { return "-----BEGIN " + kind + "-----\nAAAA\n-----END " + kind + "-----\n" }
 	for says, files := range map[string]tlsFiles{
 		"-tls-cert, -tls-key: /nonexistent":          {"/nonexistent", key, ""},
 		"-tls-cert, -tls-key: tls: private key d":    {cert, writeFile(t, b.key), ""},
 		"-client-ca-file: ":                          {cert, key, writeFile(t, "")},
+		"-tls-cert, -tls-key: (withheld":             {writeFile(t, block("eyJhbGciOiJSUzI1NiJ9.e30.AAAA")), key, ""},
+		`types: [\u0430]"`:                           {writeFile(t, block("\u0430")), key, ""},
 		`is of type "PRIVATE KEY": want CERTIFICATE`: {cert, key, key},
 	} {
 		if _, err := files.config(slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), says) {
@@ -390,6 +393,25 @@ func TestServeTLSFiles(t *testing.T) {
 	}
 	if strings.Count(logged.String(), "PEM block 1 of 2 does not parse") != 1 {
 		t.Errorf("the log: %s: want the odd certificate, once", logged)
+	}
+}
+
+// What net/http logs of a handshake may quote the client's certificates.
+func TestServerLogIsTame(t *testing.T) {
+	for text, want := range map[string]string{
+		"plain":                         `"msg":"http: TLS handshake error: plain"`,
+		"\u0430\x1b\n":                  `\\u0430\\x1b`,
+		"eyJhbGciOiJSUzI1NiJ9.e30.AAAA": "withheld",
+		strings.Repeat("A", 60_000):     "AAA",
+	} {
+		logged := new(bytes.Buffer)
+		logger := slog.New(slog.NewJSONHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		newHTTPServer(nil, logger).ErrorLog.Printf("http: TLS handshake error: %s", text)
+		got := logged.String()
+		result{exitOK, got, ""}.mustBeTame(t, "the log")
+		if !strings.Contains(got, want) || strings.Contains(got, "eyJ") || len(got) > maxMessage+200 || strings.Count(got, "\n") != 1 {
+			t.Errorf("%.30q: logged %.300s: want %s", text, got, want)
+		}
 	}
 }
 

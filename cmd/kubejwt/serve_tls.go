@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kubejwt/kubejwt/internal/pemfile"
+	"github.com/kubejwt/kubejwt/internal/quote"
 	"github.com/kubejwt/kubejwt/internal/reread"
 )
 
@@ -118,13 +119,13 @@ func (p *keyPair) get(ctx context.Context) (*tls.Certificate, error) {
 
 func (p *keyPair) look() {
 	pair, err := tls.X509KeyPair(p.certPEM, p.keyPEM)
-	p.problem = err
 	if err == nil {
-		p.pair = &pair
+		p.pair, p.problem = &pair, nil
 		return
 	}
+	p.problem = errors.New(quote.Text(maxMessage, err.Error())) // it may quote the files
 	if p.pair != nil {
 		p.log.Warn("kubejwt: -tls-cert and -tls-key don't fit together, the last pair that did stays in use",
-			"error", err)
+			"error", p.problem)
 	}
 }
