@@ -75,8 +75,9 @@ The -admin-listen address is for kubelet and Prometheus. /healthz answers 200
 while the process runs. /readyz answers 200 while there are keys and the process
 is not stopping. /metrics and /debug/vars show what it does. -listen serves none
 of these, because there a proxy takes any 200 for a verdict. SIGTERM and SIGINT
-make /readyz fail. After -shutdown-delay the process finishes the requests under
-way and ends. A second signal ends it at once.
+make /readyz fail. -grpc-listen answers gRPC's health checks in the same way.
+After -shutdown-delay the process finishes the requests under way and ends. A
+second signal ends it at once.
 
 An address is host:port, or unix:/path of a socket. Put a socket into a folder
 that only serve and the proxy can write to.

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
@@ -38,8 +41,9 @@ const (
 	minPingInterval = 5 * time.Second
 )
 
-func newGRPCServer(g *guard, secure *tls.Config) grpcServer {
+func newGRPCServer(g *guard, secure *tls.Config, logger *slog.Logger) grpcServer {
 	options := []grpc.ServerOption{
+		grpc.UnaryInterceptor(surviving(logger)),
 		grpc.MaxRecvMsgSize(maxCheckBytes),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.MaxConcurrentStreams(maxChecks),
@@ -59,7 +63,41 @@ func newGRPCServer(g *guard, secure *tls.Config) grpcServer {
 	}
 	s := grpc.NewServer(options...)
 	authv3.RegisterAuthorizationServer(s, &extAuthz{guard: g})
+	healthv1.RegisterHealthServer(s, grpcHealth{guard: g})
 	return grpcServer{s}
+}
+
+// surviving ends a call that panics with an error, as net/http does. gRPC would let
+// the process end.
+func surviving(logger *slog.Logger) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, r any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (answer any, err error) {
+		defer func() {
+			if recover() != nil {
+				// The value may quote the request. The stack has no text of it.
+				logger.Error("kubejwt serve: a call panicked", "stack", string(debug.Stack()))
+				answer, err = nil, status.Error(codes.Internal, "the check failed")
+			}
+		}()
+		return handle(ctx, r)
+	}
+}
+
+// grpcHealth answers the health checks of Envoy and kubelet
+// (https://github.com/grpc/grpc/blob/master/doc/health-checking.md) as /readyz does.
+type grpcHealth struct {
+	healthv1.UnimplementedHealthServer
+	guard *guard
+}
+
+// Check is about the whole server, whose name is "", or about its one service.
+func (h grpcHealth) Check(ctx context.Context, r *healthv1.HealthCheckRequest) (*healthv1.HealthCheckResponse, error) {
+	if name := r.GetService(); name != "" && name != authv3.Authorization_ServiceDesc.ServiceName {
+		return nil, status.Error(codes.NotFound, "there is no such service")
+	}
+	if h.guard.stops.Load() || h.guard.judge.Load().ready(ctx) != nil {
+		return &healthv1.HealthCheckResponse{Status: healthv1.HealthCheckResponse_NOT_SERVING}, nil
+	}
+	return &healthv1.HealthCheckResponse{Status: healthv1.HealthCheckResponse_SERVING}, nil
 }
 
 func (s grpcServer) Serve(l net.Listener) error { return s.Server.Serve(l) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -27,11 +29,16 @@ import (
 // dialExtAuthz serves ext_authz on a listener and returns a client, as Envoy is.
 func dialExtAuthz(t *testing.T, g *guard) authv3.AuthorizationClient {
 	t.Helper()
+	return authv3.NewAuthorizationClient(dialGRPC(t, g))
+}
+
+func dialGRPC(t *testing.T, g *guard) *grpc.ClientConn {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newGRPCServer(g, nil)
+	s := newGRPCServer(g, nil, slog.New(slog.DiscardHandler))
 	go s.Serve(listener)
 	t.Cleanup(s.Stop)
 	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -39,7 +46,7 @@ func dialExtAuthz(t *testing.T, g *guard) authv3.AuthorizationClient {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return authv3.NewAuthorizationClient(conn)
+	return conn
 }
 
 // envoyAsks is what Envoy sends for a GET with these headers.
@@ -184,6 +191,50 @@ func TestExtAuthzOutage(t *testing.T) {
 	}
 }
 
+// Envoy can ask over gRPC whether to send its checks here.
+func TestExtAuthzHealth(t *testing.T) {
+	cluster := kubejwttest.NewCluster(t)
+	cluster.SetAvailable(false)
+	g := newTestGuard(t, cluster, "-policy", "a=*")
+	client := healthv1.NewHealthClient(dialGRPC(t, g))
+	mustBe := func(when, service, want string) {
+		t.Helper()
+		response, err := client.Check(t.Context(), &healthv1.HealthCheckRequest{Service: service})
+		got := response.GetStatus().String()
+		if err != nil {
+			got = status.Code(err).String()
+		}
+		if got != want {
+			t.Errorf("%s: %q: %s, want %s", when, service, got, want)
+		}
+	}
+	mustBe("without keys", "", "NOT_SERVING")
+
+	cluster.SetAvailable(true)
+	g = newTestGuard(t, cluster, "-policy", "a=*")
+	client = healthv1.NewHealthClient(dialGRPC(t, g))
+	mustBe("with keys", "", "SERVING")
+	mustBe("with keys", "envoy.service.auth.v3.Authorization", "SERVING")
+	mustBe("with keys", "a", "NotFound")
+
+	g.stops.Store(true)
+	mustBe("near the end", "", "NOT_SERVING")
+}
+
+// A fault of ours denies one request. It ends neither the process nor the connection.
+func TestExtAuthzPanic(t *testing.T) {
+	g := newTestGuard(t, kubejwttest.NewCluster(t), "-policy", "a=*")
+	client := dialExtAuthz(t, g)
+	good := g.judge.Swap(nil)
+	if _, err := client.Check(t.Context(), envoyAsks("a", nil)); status.Code(err) != codes.Internal {
+		t.Errorf("a check that panics: %v: want Internal", err)
+	}
+	g.judge.Store(good)
+	if got := askOverGRPC(t, client, envoyAsks("a", nil)).GetDeniedResponse().GetStatus().GetCode(); got != http.StatusUnauthorized {
+		t.Errorf("the next one: %v", got)
+	}
+}
+
 // One client can't take all of the server, and one that never sends its request
 // does not keep it from ending.
 func TestExtAuthzLimits(t *testing.T) {
@@ -191,7 +242,7 @@ func TestExtAuthzLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newGRPCServer(newTestGuard(t, kubejwttest.NewCluster(t), "-policy", "a=*"), nil)
+	s := newGRPCServer(newTestGuard(t, kubejwttest.NewCluster(t), "-policy", "a=*"), nil, slog.New(slog.DiscardHandler))
 	go s.Serve(listener)
 	conn, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {
@@ -393,7 +444,7 @@ func TestExtAuthzKeepalive(t *testing.T) {
 			client, conn := net.Pipe()
 			listener := &oneConn{conns: make(chan net.Conn, 1)}
 			listener.conns <- conn
-			s := newGRPCServer(g, nil)
+			s := newGRPCServer(g, nil, slog.New(slog.DiscardHandler))
 			go s.Serve(listener)
 			defer s.Stop()
 			defer client.Close()

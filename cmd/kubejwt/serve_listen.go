@@ -122,7 +122,7 @@ func (s *server) open() (all []endpoint, err error) {
 		err = errors.Join(err, add("-listen", l.auth, scheme, tolerantServer{newHTTPServer(s.guard, s.logger), secure}))
 	}
 	if l.grpc != "off" {
-		err = errors.Join(err, add("-grpc-listen", l.grpc, "grpc", newGRPCServer(s.guard, secure)))
+		err = errors.Join(err, add("-grpc-listen", l.grpc, "grpc", newGRPCServer(s.guard, secure, s.logger)))
 	}
 	return all, err
 }
