@@ -109,10 +109,8 @@ func (s *stream) isDenied() bool {
 }
 
 func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 	case <-ctx.Done():
 	}
 }
@@ -156,14 +154,14 @@ func (s *stream) attempt(ctx context.Context, tried func()) (listed bool, err er
 	return listed, err
 }
 
-// watchList lets the watch itself begin with the list.
+// watchList lets the watch itself begin with the list. Without a resource version that
+// is a consistent read.
 func (s *stream) watchList(ctx context.Context, tried func(), alive func() error) (listed bool, err error) {
 	query := make(url.Values)
 	query.Set("watch", "true")
 	query.Set("allowWatchBookmarks", "true")
 	query.Set("sendInitialEvents", "true")
 	query.Set("resourceVersionMatch", "NotOlderThan")
-	query.Set("resourceVersion", "")
 	requested := time.Now() // before the request: what is deleted later may be listed or not
 	body, err := s.watcher.apiServer.get(ctx, s.resource, query, formObjects)
 	if err != nil {
@@ -171,7 +169,7 @@ func (s *stream) watchList(ctx context.Context, tried func(), alive func() error
 	}
 	defer body.Close()
 	d := newDecoder(body)
-	list := make(map[string]int64)
+	var list view
 	for {
 		e, err := nextEvent(d, alive)
 		if err != nil {
@@ -180,11 +178,11 @@ func (s *stream) watchList(ctx context.Context, tried func(), alive func() error
 		if e.endsList() {
 			break
 		}
-		if err := s.initial(list, &e); err != nil {
+		if err := s.initial(&list, &e); err != nil {
 			return false, err
 		}
 	}
-	if err := s.complete(list, requested); err != nil {
+	if err := s.complete(list.live, requested); err != nil {
 		return false, err
 	}
 	tried()
@@ -200,7 +198,7 @@ func nextEvent(d *decoder, alive func() error) (event, error) {
 }
 
 // initial takes an event that belongs to the list.
-func (s *stream) initial(list map[string]int64, e *event) error {
+func (s *stream) initial(list *view, e *event) error {
 	if e.Type == "BOOKMARK" {
 		return nil
 	}
@@ -211,22 +209,18 @@ func (s *stream) initial(list map[string]int64, e *event) error {
 	if e.Type == "DELETED" {
 		// The list catches up with the present. This is final, even if the list
 		// never ends.
-		delete(list, uid)
+		delete(list.live, uid)
 		return s.update(func(v *view) error { return v.remove(uid, time.Now()) })
 	}
-	if len(list) >= maxObjects {
-		return errTooMany
-	}
-	list[uid] = deletion
-	return nil
+	return list.put(uid, deletion)
 }
 
 // listAndWatch is for API servers without WatchList: a list in pages, and a
 // watch from there.
 func (s *stream) listAndWatch(ctx context.Context, tried func(), alive func() error) (listed bool, err error) {
 	requested := time.Now()
-	list := make(map[string]int64)
-	version, err := s.listPages(ctx, list, alive)
+	var list view
+	version, err := s.listPages(ctx, &list, alive)
 	if err != nil {
 		return false, err
 	}
@@ -234,7 +228,7 @@ func (s *stream) listAndWatch(ctx context.Context, tried func(), alive func() er
 	query.Set("watch", "true")
 	query.Set("allowWatchBookmarks", "true")
 	query.Set("resourceVersion", version)
-	if err := s.complete(list, requested); err != nil {
+	if err := s.complete(list.live, requested); err != nil {
 		return false, err
 	}
 	tried()
@@ -246,7 +240,7 @@ func (s *stream) listAndWatch(ctx context.Context, tried func(), alive func() er
 	return true, s.watch(newDecoder(body), alive)
 }
 
-func (s *stream) listPages(ctx context.Context, list map[string]int64, alive func() error) (version string, err error) {
+func (s *stream) listPages(ctx context.Context, list *view, alive func() error) (version string, err error) {
 	query := make(url.Values)
 	query.Set("limit", strconv.Itoa(pageSize))
 	for range maxPages {
@@ -259,11 +253,7 @@ func (s *stream) listPages(ctx context.Context, list map[string]int64, alive fun
 			if err != nil {
 				return err
 			}
-			if len(list) >= maxObjects {
-				return errTooMany
-			}
-			list[uid] = deletion
-			return nil
+			return list.put(uid, deletion)
 		})
 		body.Close()
 		if err == nil {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/kubejwt/kubejwt"
 	"github.com/kubejwt/kubejwt/internal/origin"
+	"github.com/kubejwt/kubejwt/internal/testlog"
 )
 
 type roundTrip func(*http.Request) (*http.Response, error)
@@ -62,14 +64,14 @@ func TestDelay(t *testing.T) {
 // What a Watcher asks of an API server on which no stream lasts, in ten minutes.
 func TestRequestsWhileNothingLasts(t *testing.T) {
 	const list = `{"type":"BOOKMARK","object":{"metadata":{"annotations":{"k8s.io/initial-events-end":"true"}}}}`
-	answer := func(code int, body string) func() (*http.Response, error) {
-		return func() (*http.Response, error) {
+	answer := func(code int, body string) roundTrip {
+		return func(*http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: code, Body: io.NopCloser(strings.NewReader(body))}, nil
 		}
 	}
 	// standing is a stream that ends after so long.
-	standing := func(d time.Duration) func() (*http.Response, error) {
-		return func() (*http.Response, error) {
+	standing := func(d time.Duration) roundTrip {
+		return func(*http.Request) (*http.Response, error) {
 			ours, theirs := io.Pipe()
 			go func() {
 				io.WriteString(theirs, list)
@@ -79,31 +81,40 @@ func TestRequestsWhileNothingLasts(t *testing.T) {
 			return &http.Response{StatusCode: 200, Body: ours}, nil
 		}
 	}
+	// endless is a list that never ends.
+	endless := func(r *http.Request) (*http.Response, error) {
+		ours, theirs := io.Pipe()
+		context.AfterFunc(r.Context(), func() { theirs.CloseWithError(r.Context().Err()) })
+		return &http.Response{StatusCode: 200, Body: ours}, nil
+	}
 	for _, tt := range []struct {
 		name        string
-		answer      func() (*http.Response, error)
-		least, most int64 // requests for a resource
+		answer      roundTrip
+		least, most int64  // requests for a resource
+		logged      string // as the log has it; "": nothing is logged
 	}{
-		{"it is away", func() (*http.Response, error) { return nil, errors.New("away") }, 9, 12},
-		{"it fails", answer(500, ""), 9, 12},
-		{"lists that are cut off", answer(200, ""), 9, 12},
-		{"streams that end at once", answer(200, list), 10, 14},
-		{"streams that end soon", standing(9 * time.Second), 9, 14},
-		{"streams that end after a while", standing(11 * time.Second), 50, 56},
+		{"it is away", func(*http.Request) (*http.Response, error) { return nil, errors.New("away") }, 10, 11, "away"},
+		{"it fails", answer(500, ""), 10, 11, "status 500"},
+		{"lists that are cut off", answer(200, ""), 10, 11, "the API server ended the stream"},
+		{"lists that do not end", endless, 5, 5, "nothing was heard for 1m30s"},
+		{"streams that end at once", answer(200, list), 12, 13, "the API server ended the stream"},
+		{"streams that end soon", standing(10 * time.Second), 12, 13, "the API server ended the stream"},
+		{"streams that end after a while", standing(10*time.Second + 1), 50, 60, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var asked atomic.Int64
+				var log testlog.Buffer
 				w, err := New(Options{
 					ServiceAccounts: []string{"shop/api"},
 					APIServer:       "https://api.example",
 					WhenStale:       Accept,
-					Logger:          slog.New(slog.DiscardHandler),
+					Logger:          slog.New(slog.NewTextHandler(&log, nil)),
 					Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 						if strings.Contains(r.URL.Path, "/pods") {
 							asked.Add(1)
 						}
-						return tt.answer()
+						return tt.answer(r)
 					}),
 				})
 				if err != nil {
@@ -116,11 +127,100 @@ func TestRequestsWhileNothingLasts(t *testing.T) {
 				if n := asked.Load(); n < tt.least || n > tt.most {
 					t.Errorf("%d requests, want %d to %d", n, tt.least, tt.most)
 				}
+				if !strings.Contains(log.String(), tt.logged) || (log.String() == "") != (tt.logged == "") {
+					t.Errorf("want %q in the log: %s", tt.logged, log.String())
+				}
 				cancel()
 				<-ended
 				time.Sleep(time.Minute) // the last stream ends
 			})
 		})
+	}
+}
+
+// What an attempt makes of what comes: whether there was a stream, and why it ended. None
+// of this is a list whose gaps mean deletions.
+func TestAttempt(t *testing.T) {
+	const (
+		a      = `{"type":"ADDED","object":{"metadata":{"uid":"a"}}}`
+		b      = `{"type":"ADDED","object":{"metadata":{"uid":"b"}}}`
+		gone   = `{"type":"DELETED","object":{"metadata":{"uid":"a"}}}`
+		no     = `{"type":"ADDED","object":{"metadata":{}}}`
+		broken = `{"type":"ERROR","object":{"code":504}}`
+		end    = `{"type":"BOOKMARK","object":{"metadata":{"annotations":{"k8s.io/initial-events-end":"true"}}}}`
+		page   = `{"metadata":{"resourceVersion":"7"},"items":[{"metadata":{"uid":"a"}}]}`
+		more   = `{"metadata":{"resourceVersion":"7","continue":"more"},"items":[{"metadata":{"uid":"a"}}]}`
+	)
+	known := make(map[string]time.Time, maxObjects)
+	for i := range maxObjects - 1 {
+		known[strconv.Itoa(i)] = time.Now()
+	}
+	for _, tt := range []struct {
+		name                   string
+		watchList, list, watch string // the answers: a status or a body
+		known                  int    // objects before the list
+		listed                 bool
+		gone                   bool // the object a
+		err                    string
+	}{
+		{"a list, and the end", a + end, "", "", 1, true, false, "the API server ended the stream"},
+		{"a list that breaks off", a, "", "", 1, false, false, "the API server ended the stream"},
+		{"a deletion within the list", a + gone + end, "", "", 1, true, true, "the API server ended the stream"},
+		{"a deletion in a list that breaks off", a + gone, "", "", 1, false, true, "the API server ended the stream"},
+		{"an error instead of the list", broken, "", "", 1, false, false, "code 504"},
+		{"an error within the list", a + broken + end, "", "", 1, false, false, "code 504"},
+		{"an error after the list", a + end + broken, "", "", 1, true, false, "code 504"},
+		{"no UID within the list", no + end, "", "", 1, false, false, "without a UID"},
+		{"no UID after the list", a + end + no, "", "", 1, true, false, "without a UID"},
+		{"a deletion after the list", a + end + gone, "", "", 1, true, true, "the API server ended the stream"},
+		{"as many as a view holds, and one more", a + end + b, "", "", maxObjects, true, false, errTooMany.Error()},
+		{"more than a view holds", a + end, "", "", maxObjects, false, false, errTooMany.Error()},
+		{"a refusal", "500", "", "", 1, false, false, "status 500"},
+
+		{"in pages, and the end", "422", page, gone, 1, true, true, "the API server ended the stream"},
+		{"in pages that are refused", "422", "500", "", 1, false, false, "status 500"},
+		{"in pages that break off", "422", page[:50], "", 1, false, false, "the stream broke off"},
+		{"in pages, without a UID", "422", `{"metadata":{"resourceVersion":"7"},"items":[{}]}`, "", 1, false, false, "without a UID"},
+		{"in pages without end", "422", more, "", 1, false, false, errTooMany.Error()},
+		{"in pages, more than a view holds", "422", page, "", maxObjects, false, false, errTooMany.Error()},
+		{"in pages, and a watch that is refused", "422", page, "500", 1, false, false, "status 500"},
+	} {
+		w, err := New(Options{
+			ServiceAccounts: []string{"shop/api"}, APIServer: "https://api.example", WhenStale: Accept,
+			Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+				text := tt.list
+				switch query := r.URL.Query(); {
+				case query.Get("sendInitialEvents") != "":
+					text = tt.watchList
+				case query.Get("watch") != "":
+					text = tt.watch
+				}
+				code, err := strconv.Atoi(text)
+				if err != nil {
+					code = 200
+				}
+				return &http.Response{StatusCode: code, Body: io.NopCloser(strings.NewReader(text))}, nil
+			}),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := w.streams[0]
+		s.view.gone = map[string]time.Time{"c": time.Now()}
+		if tt.known == maxObjects {
+			s.view.gone = known
+			if !tt.listed {
+				known["c"] = time.Now()
+			}
+		}
+		listed, err := s.attempt(t.Context(), func() {})
+		delete(known, "c")
+		if listed != tt.listed || err == nil || !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("%s: listed %v, %v: want %v, %s", tt.name, listed, err, tt.listed, tt.err)
+		}
+		if gone, _ := s.view.judge("a", time.Now(), time.Now()); gone != tt.gone {
+			t.Errorf("%s: a is gone: %v, want %v", tt.name, gone, tt.gone)
+		}
 	}
 }
 

@@ -301,8 +301,9 @@ func TestMutations(t *testing.T) {
 }
 
 const (
-	resume  = `query.Set("resourceVersion", "")`
-	resumed = `query.Set("resourceVersion", s.last)
+	resume  = `query.Set("resourceVersionMatch", "NotOlderThan")`
+	resumed = resume + `
+	query.Set("resourceVersion", s.last)
 	if s.last != "" {
 		query.Del("sendInitialEvents")
 		query.Del("resourceVersionMatch")

@@ -245,11 +245,9 @@ func (w *Watcher) awaitTried(ctx context.Context) {
 	if w == nil || w.tried == nil || w.state.Load() == ended {
 		return
 	}
-	timer := time.NewTimer(readyWait)
-	defer timer.Stop()
 	select {
 	case <-w.tried:
-	case <-timer.C:
+	case <-time.After(readyWait):
 	case <-ctx.Done():
 	}
 }
@@ -372,7 +370,7 @@ func (w *Watcher) otherBinding(claims kubejwt.Claims) error {
 func (w *Watcher) warn(kind int, text string, args ...any) {
 	now := time.Now().Unix()
 	last := w.warnings[kind].Load()
-	if (last == 0 || now-last >= int64(warnEvery/time.Second)) && w.warnings[kind].CompareAndSwap(last, now) {
+	if now-last >= int64(warnEvery/time.Second) && w.warnings[kind].CompareAndSwap(last, now) {
 		w.logger.Warn(text, args...)
 	}
 }

@@ -99,7 +99,7 @@ func (v *view) heard(now time.Time) {
 // and ended now. What the list lacks is gone: UIDs are never used again. It
 // leaves v as it is.
 func (v *view) listed(list map[string]int64, requested, now time.Time) view {
-	next := view{live: list, gone: make(map[string]time.Time), asOf: requested, pruned: now}
+	next := view{live: list, gone: make(map[string]time.Time, len(v.gone)), asOf: requested, pruned: now}
 	for uid, when := range v.gone {
 		if _, listed := list[uid]; !listed && !when.Add(keepGone).Before(requested) {
 			next.gone[uid] = when

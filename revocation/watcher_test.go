@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -87,7 +88,8 @@ func TestNotRunning(t *testing.T) {
 	for _, when := range []revocation.Stale{revocation.Accept, revocation.Refuse} {
 		c := kubejwttest.NewCluster(t)
 		synctest.Test(t, func(t *testing.T) {
-			s := newService(t, c, revocation.Options{WhenStale: when})
+			var log logBuffer
+			s := newService(t, c, revocation.Options{WhenStale: when, Logger: log.logger()})
 			token := s.Mint(ofPod("a"))
 			s.expect("before Run", token, undecided)
 			if err := s.watcher.Ready(t.Context()); !errors.Is(err, kubejwt.ErrUndecided) {
@@ -113,6 +115,9 @@ func TestNotRunning(t *testing.T) {
 			}
 			if err := s.watcher.Run(t.Context()); err == nil {
 				t.Error("a Run after the end is no error")
+			}
+			if stats := s.watcher.Stats(); stats.Failures != 0 || log.String() != "" {
+				t.Errorf("that Run ends is no failure: %+v, logged: %s", stats, log.String())
 			}
 		})
 	}
@@ -156,6 +161,41 @@ func TestReadyAwaitsRun(t *testing.T) {
 			if err := s.watcher.Ready(t.Context()); !strings.Contains(errText(err), "Run has ended") || time.Since(start) != 0 {
 				t.Errorf("%s: after Run: %v after %v", tt.name, err, time.Since(start))
 			}
+		})
+	}
+}
+
+// Without a list there is no Ready, whoever gives up first.
+func TestReadyWithoutAList(t *testing.T) {
+	c := kubejwttest.NewCluster(t)
+	for _, tt := range []struct {
+		name        string
+		run, giveUp time.Duration
+		waits       time.Duration
+		err         string
+	}{
+		{"Run ends", time.Second, time.Minute, time.Second, ""},
+		{"the caller gives up", time.Minute, time.Second, time.Second, "pods in shop with spec.serviceAccountName=api: no list yet"},
+		{"the API server is silent", time.Minute, time.Minute, 10 * time.Second, "pods in shop with spec.serviceAccountName=api: no list yet"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newService(t, c, revocation.Options{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			})})
+			ctx, cancel := context.WithTimeout(t.Context(), tt.run)
+			defer cancel()
+			ended := make(chan error)
+			go func() { ended <- s.watcher.Run(ctx) }()
+			start := time.Now()
+			patient, giveUp := context.WithTimeout(t.Context(), tt.giveUp)
+			defer giveUp()
+			err := s.watcher.Ready(patient)
+			if !errors.Is(err, kubejwt.ErrUndecided) || !strings.HasSuffix(err.Error(), tt.err) || time.Since(start) != tt.waits {
+				t.Errorf("%s: %v after %v: want %q after %v", tt.name, err, time.Since(start), tt.err, tt.waits)
+			}
+			cancel()
+			<-ended
 		})
 	}
 }
@@ -273,6 +313,15 @@ func TestLogIsCalm(t *testing.T) {
 		if lines, text := since(); lines != 2 || strings.Count(text, "level=INFO") != 2 {
 			s.Errorf("after it, want a line of each of two streams:\n%s", text)
 		}
+		time.Sleep(3 * time.Hour)
+		if lines, text := since(); lines > 0 {
+			s.Errorf("all is well again, and the log has:\n%s", text)
+		}
+		s.SetAvailable(false)
+		time.Sleep(3 * time.Hour)
+		if lines, text := since(); lines != 2 || strings.Count(text, "level=WARN") != 2 {
+			s.Errorf("in the same outage again, want a line of each of two streams:\n%s", text)
+		}
 	})
 }
 
@@ -333,12 +382,12 @@ func TestWarningsAreBounded(t *testing.T) {
 		token := ofPod("a")
 		token.Namespace = "prod"
 		other := s.Mint(token)
-		for range 1000 {
+		for range 1021 { // the first after 1 s
 			time.Sleep(time.Second)
 			s.expect("another namespace", other, undecided)
 		}
-		if got := strings.Count(log.String(), "not watched"); got < 16 || got > 17 {
-			s.Errorf("%d warnings in 1000 s: want one a minute", got)
+		if got := strings.Count(log.String(), "not watched"); got != 18 {
+			s.Errorf("%d warnings in 1020 s: want one a minute", got)
 		}
 	})
 }
@@ -416,7 +465,7 @@ func TestDenied(t *testing.T) {
 					t.Errorf("Ready: %v", err)
 				}
 				for _, want := range []string{
-					"level=WARN", "kind: Role", "namespace: shop", "resources: [pods]", "verbs: [list, watch]", "resourceNames: [api, web]",
+					"level=WARN", "so that no token is accepted", "kind: Role", "namespace: shop", "resources: [pods]", "verbs: [list, watch]", "resourceNames: [api, web]",
 				} {
 					if !strings.Contains(log.String(), want) {
 						t.Errorf("the log lacks %q: %s", want, log.String())
@@ -459,14 +508,14 @@ func TestStale(t *testing.T) {
 			synctest.Wait()
 			s.SetAvailable(false)
 			s.DeletePod("shop", "unseen")
-			time.Sleep(10*time.Minute - time.Second)
+			time.Sleep(10 * time.Minute)
 			s.expect("gone, after 10 min", gone, revoked)
 			s.expect("there, after 10 min", there, accepted)
 			s.expect("deleted meanwhile, after 10 min", unseen, accepted)
 			if err := s.watcher.Ready(s.Context()); err != nil {
 				s.Errorf("Ready after 10 min: %v", err)
 			}
-			time.Sleep(2 * time.Second)
+			time.Sleep(time.Nanosecond)
 			s.expect("gone, after more", gone, revoked)
 			s.expect("there, after more", there, want)
 			s.expect("deleted meanwhile, after more", unseen, want)
@@ -540,6 +589,69 @@ func TestSilence(t *testing.T) {
 		s.expect("after 85 s of silence", token, accepted)
 		time.Sleep(7 * time.Second)
 		s.expect("after 92 s of silence", token, revoked)
+	})
+}
+
+// A stream that tells of nothing is kept by its bookmarks, and what is known is fresh.
+func TestBookmarksKeepAStream(t *testing.T) {
+	for name, code := range map[string]int{"WatchList": 0, "no WatchList": http.StatusUnprocessableEntity} {
+		c := kubejwttest.NewCluster(t)
+		inner := c.Transport()
+		transport := roundTrip(func(r *http.Request) (*http.Response, error) {
+			if code != 0 && r.URL.Query().Get("sendInitialEvents") != "" {
+				return answer(r, code, nil), nil
+			}
+			return inner.RoundTrip(r)
+		})
+		synctest.Test(t, func(t *testing.T) {
+			s := newService(t, c, revocation.Options{Transport: transport})
+			defer s.run()()
+			synctest.Wait()
+			for range 25 { // API servers end each stream after 30 min or more
+				c.Mint(kubejwttest.Token{Namespace: "prod", ServiceAccount: "api", Pod: kubejwt.Object{Name: "a"}})
+				time.Sleep(time.Minute)
+				c.DeletePod("prod", "a")
+			}
+			stats := s.watcher.Stats()
+			if stats.Lists != 2 || stats.Failures != 0 || time.Since(stats.AsOf) > time.Minute {
+				t.Errorf("%s: after %v, %+v: want two lists, and to have heard within a minute", name, time.Since(stats.AsOf), stats)
+			}
+		})
+	}
+}
+
+func TestStats(t *testing.T) {
+	inBubble(t, revocation.Options{}, func(s service) {
+		for _, tt := range []struct {
+			name    string
+			happens func()
+			want    revocation.Stats // AsOf apart
+			asOf    time.Duration    // ago
+		}{
+			{"two pods", func() { s.Mint(ofPod("a")); s.Mint(ofPod("b")) },
+				revocation.Stats{Pods: 2, ServiceAccounts: 1, Lists: 2, Events: 3}, 0},
+			{"one of them goes", func() { s.DeletePod("shop", "a") },
+				revocation.Stats{Pods: 1, ServiceAccounts: 1, Gone: 1, Lists: 2, Events: 4}, 10 * time.Second},
+			{"their service account goes", func() { s.DeleteServiceAccount("shop", "api") },
+				revocation.Stats{Pods: 1, Gone: 2, Lists: 2, Events: 5}, 10 * time.Second},
+		} {
+			time.Sleep(10 * time.Second)
+			tt.happens()
+			synctest.Wait()
+			got := s.watcher.Stats()
+			tt.want.AsOf = time.Now().Add(-tt.asOf)
+			if !got.AsOf.Equal(tt.want.AsOf) {
+				s.Errorf("%s: as of %v: want %v", tt.name, got.AsOf, tt.want.AsOf)
+			}
+			if got.AsOf = tt.want.AsOf; got != tt.want {
+				s.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
+			}
+		}
+		s.SetAvailable(false)
+		synctest.Wait()
+		if stats := s.watcher.Stats(); stats.Failures != 2 || stats.LastError == nil {
+			s.Errorf("cut off: %+v: want two failures, and why", stats)
+		}
 	})
 }
 
@@ -708,23 +820,39 @@ func TestScopes(t *testing.T) {
 		name     string
 		accounts []string
 		paths    []string // with their field selectors
+		names    []string // of the resources, in errors and in the log
 		watched  []string
 		not      []string
 	}{
 		{
 			"one", []string{"shop/api"},
 			[]string{"/api/v1/namespaces/shop/pods spec.serviceAccountName=api", "/api/v1/namespaces/shop/serviceaccounts metadata.name=api"},
+			[]string{"pods in shop with spec.serviceAccountName=api", "serviceaccounts in shop with metadata.name=api"},
 			[]string{"shop/api"}, []string{"shop/web", "prod/api"},
 		},
 		{
 			"a namespace, and one in it", []string{"shop/*", "shop/api"},
 			[]string{"/api/v1/namespaces/shop/pods ", "/api/v1/namespaces/shop/serviceaccounts "},
+			[]string{"pods in shop", "serviceaccounts in shop"},
 			[]string{"shop/api", "shop/web"}, []string{"prod/api"},
 		},
 		{
 			"all", []string{"*", "shop/*", "prod/api"},
 			[]string{"/api/v1/pods ", "/api/v1/serviceaccounts "},
+			[]string{"pods", "serviceaccounts"},
 			[]string{"shop/api", "prod/api"}, nil,
+		},
+		{
+			"four in a namespace", []string{"shop/api", "shop/web", "shop/c", "shop/d", "prod/api"},
+			[]string{
+				"/api/v1/namespaces/prod/pods spec.serviceAccountName=api", "/api/v1/namespaces/prod/serviceaccounts metadata.name=api",
+				"/api/v1/namespaces/shop/pods spec.serviceAccountName=api", "/api/v1/namespaces/shop/pods spec.serviceAccountName=web",
+				"/api/v1/namespaces/shop/pods spec.serviceAccountName=c", "/api/v1/namespaces/shop/pods spec.serviceAccountName=d",
+				"/api/v1/namespaces/shop/serviceaccounts metadata.name=api", "/api/v1/namespaces/shop/serviceaccounts metadata.name=web",
+				"/api/v1/namespaces/shop/serviceaccounts metadata.name=c", "/api/v1/namespaces/shop/serviceaccounts metadata.name=d",
+			},
+			nil,
+			[]string{"shop/api", "shop/web", "prod/api"}, []string{"shop/other", "prod/web"},
 		},
 		{
 			"five in a namespace", []string{"shop/api", "shop/web", "shop/c", "shop/d", "shop/e", "prod/api"},
@@ -735,6 +863,7 @@ func TestScopes(t *testing.T) {
 				"/api/v1/namespaces/shop/serviceaccounts metadata.name=c", "/api/v1/namespaces/shop/serviceaccounts metadata.name=d",
 				"/api/v1/namespaces/shop/serviceaccounts metadata.name=e",
 			},
+			nil,
 			[]string{"shop/api", "shop/web", "prod/api"}, []string{"shop/other", "prod/web"},
 		},
 	} {
@@ -753,7 +882,8 @@ func TestScopes(t *testing.T) {
 				return inner.RoundTrip(r)
 			})
 			synctest.Test(t, func(t *testing.T) {
-				s := newService(t, c, revocation.Options{ServiceAccounts: tt.accounts, Transport: transport})
+				var log logBuffer
+				s := newService(t, c, revocation.Options{ServiceAccounts: tt.accounts, Transport: transport, Logger: log.logger()})
 				defer s.run()()
 				synctest.Wait()
 				for _, path := range tt.paths {
@@ -776,6 +906,16 @@ func TestScopes(t *testing.T) {
 						s.DeletePod(namespace, account+"-0")
 						synctest.Wait()
 						s.expect(name+", whose pod is gone", token, revoked)
+					}
+				}
+				s.SetAvailable(false)
+				time.Sleep(time.Minute)
+				for _, name := range tt.names {
+					if strings.Contains(name, " ") {
+						name = strconv.Quote(name)
+					}
+					if !strings.Contains(log.String(), " resource="+name+" ") {
+						t.Errorf("the log lacks the resource %s: %s", name, log.String())
 					}
 				}
 			})
