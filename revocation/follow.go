@@ -269,6 +269,10 @@ func (s *stream) listPages(ctx context.Context, list *view, alive func() error) 
 
 // watch takes the events after the list. It ends with an error.
 func (s *stream) watch(d *decoder, alive func() error) error {
+	if s.told != "" {
+		s.told = ""
+		s.watcher.logger.Info("kubejwt: revocation: watching again", "resource", s.String())
+	}
 	for {
 		e, err := nextEvent(d, alive)
 		if err != nil {
@@ -303,13 +307,9 @@ func (s *stream) complete(list map[string]int64, requested time.Time) error {
 		return errTooMany // lists that have nothing in common would add up
 	}
 	s.watcher.mu.Lock()
+	defer s.watcher.mu.Unlock()
 	s.view, s.denied, s.lastError = next, nil, nil
 	s.lists++
-	s.watcher.mu.Unlock()
-	if s.told != "" {
-		s.told = ""
-		s.watcher.logger.Info("kubejwt: revocation: watching again", "resource", s.String())
-	}
 	return nil
 }
 

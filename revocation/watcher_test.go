@@ -325,6 +325,33 @@ func TestLogIsCalm(t *testing.T) {
 	})
 }
 
+// A list without a watch is no recovery.
+func TestLogOfAWatchThatIsRefused(t *testing.T) {
+	var log logBuffer
+	c := kubejwttest.NewCluster(t)
+	inner := c.Transport()
+	transport := roundTrip(func(r *http.Request) (*http.Response, error) {
+		switch query := r.URL.Query(); {
+		case query.Get("sendInitialEvents") != "":
+			return answer(r, http.StatusUnprocessableEntity, nil), nil
+		case query.Get("watch") != "":
+			return answer(r, http.StatusForbidden, nil), nil
+		}
+		return inner.RoundTrip(r)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s := newService(t, c, revocation.Options{Logger: log.logger(), Transport: transport})
+		defer s.run()()
+		time.Sleep(3 * time.Hour)
+		if stats := s.watcher.Stats(); stats.Lists < 100 {
+			t.Errorf("%+v: want many lists", stats)
+		}
+		if text := log.String(); strings.Count(text, "level=") != 2 || strings.Count(text, "level=WARN") != 2 {
+			t.Errorf("want a line of each of two streams:\n%.1000s", text)
+		}
+	})
+}
+
 func TestWhatIsNotWatched(t *testing.T) {
 	var log logBuffer
 	inBubble(t, revocation.Options{ServiceAccounts: []string{"shop/api"}, Logger: log.logger()}, func(s service) {
