@@ -97,19 +97,15 @@ func newDecoder(from io.Reader) *decoder {
 // Read is for the json.Decoder, which asks for more as long as its value has not
 // ended.
 func (d *decoder) Read(p []byte) (int, error) {
-	for {
-		most := min(int64(len(p)), maxHeld-(d.read-d.InputOffset()), d.room)
-		if most <= 0 {
-			return 0, errTooLarge
-		}
-		n, err := d.from.Read(p[:most])
-		kept := d.strings.shorten(p[:n])
-		d.room -= int64(n)
-		d.read += int64(kept)
-		if kept > 0 || n == 0 || err != nil {
-			return kept, err
-		}
+	most := min(int64(len(p)), maxHeld-(d.read-d.InputOffset()), d.room)
+	if most <= 0 {
+		return 0, errTooLarge
 	}
+	n, err := d.from.Read(p[:most])
+	kept := d.strings.shorten(p[:n])
+	d.room -= int64(n)
+	d.read += int64(kept)
+	return kept, err
 }
 
 // next begins an object.

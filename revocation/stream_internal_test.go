@@ -86,6 +86,18 @@ func TestDecoderIsBounded(t *testing.T) {
 	if capacity := d.read - d.InputOffset(); capacity > 64<<10 {
 		t.Errorf("%d bytes are held", capacity)
 	}
+	const large = 4 << 20
+	item := `{"metadata":{"uid":"a","annotations":{"a":"` + strings.Repeat("a", large) + `"}}}`
+	d = newDecoder(&endless{"", `{"type":"ADDED","object":` + item + "}\n", 0})
+	for range maxObjectSize/large + 1 {
+		if e, err := d.event(); err != nil || e.Object.Metadata.UID != "a" {
+			t.Fatalf("large ones: %v, %+v", err, e)
+		}
+	}
+	text := `{"metadata":{"resourceVersion":"7"},"items":[` + strings.Repeat(item+",", maxObjectSize/large) + item + `]}`
+	if _, _, err := readList(strings.NewReader(text), func(*object) error { return nil }); err != nil {
+		t.Errorf("large ones in a list: %v", err)
+	}
 }
 
 // However a string is cut into reads, it is as it was, or its beginning.
@@ -138,6 +150,8 @@ func TestEvents(t *testing.T) {
 		{`{"type":"ADDED","object":{"metadata":{}}}`, "without a UID"},
 		{`{"type":"ADDED"}`, "without a UID"},
 		{`{"type":"DELETED","object":{"metadata":{"uid":"` + strings.Repeat("u", 129) + `"}}}`, "over 128 bytes"},
+		{`{"type":"DELETED","object":{"metadata":{"uid":"` + strings.Repeat("u", 128) + `"}}}`, "DELETED " + strings.Repeat("u", 128) + " 0 false"},
+		{`{"type":"ADDED","object":{"metadata":{"uid":"u","generation":1e999}}}`, "ADDED u 0 false"},
 		{`{"type":"GONE","object":{"metadata":{"uid":"u"}}}`, "unknown type"},
 		{`{"type":"ADDED","object":{"metadata":{"uid":7}}}`, "not what an API server writes"},
 		{`{"type":"ADDED","object":{"metadata":{"uid":"u","deletionTimestamp":"secret"}}}`, "not what an API server writes"},
