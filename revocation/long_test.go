@@ -3,6 +3,7 @@ package revocation_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -117,6 +119,33 @@ func TestSleep(t *testing.T) {
 	})
 }
 
+// Nor does a page of a list. No further one is asked for.
+func TestSleepWhileListing(t *testing.T) {
+	var pages, more atomic.Int64
+	c := kubejwttest.NewCluster(t)
+	transport := withoutWatchList(roundTrip(func(r *http.Request) (*http.Response, error) {
+		if query := r.URL.Query(); query.Get("continue") != "" || query.Get("watch") != "" {
+			more.Add(1)
+			return nil, errors.New("this should not be asked for")
+		}
+		pages.Add(1)
+		time.Sleep(10 * time.Minute)
+		response := answer(r, http.StatusOK, nil)
+		response.Body = io.NopCloser(strings.NewReader(`{"metadata":{"resourceVersion":"7","continue":"more"},"items":[]}`))
+		return response, nil
+	}))
+	synctest.Test(t, func(t *testing.T) {
+		s := newService(t, c, revocation.Options{Transport: transport})
+		defer s.run()()
+		time.Sleep(10*time.Minute + 1)
+		synctest.Wait()
+		stats := s.watcher.Stats()
+		if pages.Load() != 2 || more.Load() != 0 || stats.Lists != 0 || !strings.Contains(errText(stats.LastError), "nothing was heard for 1m30s") {
+			t.Errorf("%d pages, and %d more requests, %+v: want 2 and none, no list, and to hear of silence", pages.Load(), more.Load(), stats)
+		}
+	})
+}
+
 // A view is as of the time before its list was asked for, however long the list
 // takes: what was made meanwhile is not gone.
 func TestSlowList(t *testing.T) {
@@ -131,6 +160,8 @@ func TestSlowList(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			return inner.RoundTrip(r)
 		}
+		query.Set("limit", "1")
+		r.URL.RawQuery = query.Encode()
 		response, err := inner.RoundTrip(r)
 		time.Sleep(80 * time.Second) // after the API server has read it
 		return response, err
@@ -138,12 +169,16 @@ func TestSlowList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newService(t, c, revocation.Options{Transport: transport, WhenStale: revocation.Accept})
 		s.Mint(ofPod("a"))
+		s.Mint(ofPod("another"))
 		defer s.run()()
 		time.Sleep(time.Second)
 		token := s.Mint(ofPod("b"))
-		for range 100 {
+		for range 200 {
 			time.Sleep(time.Second)
 			s.expect("made while the list was on its way", token, accepted)
+		}
+		if stats := s.watcher.Stats(); stats.Lists != 2 {
+			t.Errorf("%+v: want two lists, one of them in two pages", stats)
 		}
 	})
 }

@@ -5,10 +5,13 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/kubejwt/kubejwt"
 	"github.com/kubejwt/kubejwt/internal/accounts"
 )
 
@@ -79,6 +82,47 @@ func TestView(t *testing.T) {
 	}
 }
 
+// With Refuse, evidence may be as old as MaxStale. The evidence for an object that the
+// view has is the view or the token, whichever is younger; for another, the token.
+func TestEvidence(t *testing.T) {
+	const most, unbound = 5 * time.Minute, -1
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now()
+		for _, tt := range []struct {
+			name                   string
+			issued, accounts, pods time.Duration // how long ago: the token, and as of when the views are
+			account, pod           string        // UIDs
+			want                   error
+		}{
+			{"fresh", time.Hour, 0, 0, "a", "p", nil},
+			{"service accounts as of 5 min ago", time.Hour, most, 0, "a", "p", nil},
+			{"older", time.Hour, most + 1, 0, "a", "p", errStale},
+			{"pods as of 5 min ago", time.Hour, 0, most, "a", "p", nil},
+			{"older", time.Hour, 0, most + 1, "a", "p", errStale},
+			{"pods as of long ago, and no pod", time.Hour, most, unbound, "a", "", nil},
+			{"older service accounts, and no pod", time.Hour, most + 1, unbound, "a", "", errStale},
+			{"views of long ago, and issued 5 min ago", most, time.Hour, time.Hour, "a", "p", nil},
+			{"before", most + 1, time.Hour, time.Hour, "a", "p", errStale},
+			{"a service account too young for the view", most, most - 40*time.Second, 0, "other", "p", nil},
+			{"before", most + 20*time.Second, most - 40*time.Second, 0, "other", "p", errStale},
+			{"a pod too young for the view", most, 0, most - 40*time.Second, "a", "other", nil},
+			{"before", most + 20*time.Second, 0, most - 40*time.Second, "a", "other", errStale},
+		} {
+			w := &Watcher{options: Options{WhenStale: Refuse, MaxStale: most}}
+			accountsOf := &stream{view: view{live: list("a"), asOf: now.Add(-tt.accounts)}}
+			var podsOf *stream
+			if tt.pods != unbound {
+				podsOf = &stream{view: view{live: list("p"), asOf: now.Add(-tt.pods)}}
+			}
+			claims := kubejwt.Claims{IssuedAt: now.Add(-tt.issued)}
+			claims.ServiceAccount.UID, claims.Pod.UID = tt.account, tt.pod
+			if err := w.judge(podsOf, accountsOf, &claims); err != tt.want {
+				t.Errorf("%s: %v: want %v", tt.name, err, tt.want)
+			}
+		}
+	})
+}
+
 // What is dropped from the deleted ones is refused by the formula from then on,
 // whatever its iat, if clocks are no more than five minutes apart, as Config.Leeway
 // allows.
@@ -126,7 +170,7 @@ func TestElapsed(t *testing.T) {
 func TestViewIsBounded(t *testing.T) {
 	var v view
 	for i := range maxObjects {
-		if err := v.put(fmt.Sprint(i), 0); err != nil {
+		if err := v.put(strconv.Itoa(i), 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -205,6 +249,7 @@ func TestRoleOfOddNames(t *testing.T) {
 		{"123/1e3", `"123"`, `"1e3"`},
 		{"on/null", `"on"`, `"null"`},
 		{"0x1f/y", `"0x1f"`, `"y"`},
+		{"9/9a", `"9"`, `"9a"`},
 	} {
 		list, err := accounts.Parse([]string{tt.account})
 		if err != nil {
@@ -218,5 +263,8 @@ func TestRoleOfOddNames(t *testing.T) {
 	}
 	if role := missingRole("", []accounts.Account{{Namespace: "*", Name: "*"}}); strings.Contains(role, "namespace") {
 		t.Errorf("of all namespaces:\n%s", role)
+	}
+	if role := missingRole("shop", []accounts.Account{{Namespace: "shop", Name: "*"}}); strings.Contains(role, "resourceNames") {
+		t.Errorf("of all accounts of a namespace:\n%s", role)
 	}
 }

@@ -2,10 +2,13 @@ package revocation_test
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,6 +30,19 @@ import (
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// withoutWatchList is a Transport to an API server without WatchList, as 1.33 is.
+func withoutWatchList(inner http.RoundTripper) http.RoundTripper {
+	return roundTrip(func(r *http.Request) (*http.Response, error) {
+		if r.URL.Query().Get("sendInitialEvents") != "" {
+			return answer(r, http.StatusUnprocessableEntity, nil), nil
+		}
+		return inner.RoundTrip(r)
+	})
+}
+
+// withWatchList leaves a Transport as it is.
+func withWatchList(inner http.RoundTripper) http.RoundTripper { return inner }
 
 func answer(r *http.Request, code int, header http.Header) *http.Response {
 	return &http.Response{StatusCode: code, Header: header, Body: io.NopCloser(strings.NewReader(`{"kind":"Status"}`)), Request: r}
@@ -293,6 +309,12 @@ func TestLogIsCalm(t *testing.T) {
 			text = log.String()
 			return strings.Count(text, "\n"), text
 		}
+		outage := func() {
+			s.CutWatches()
+			time.Sleep(15 * time.Second) // so that no stream is brief
+			since()
+			s.SetAvailable(false)
+		}
 		s.Mint(ofPod("a"))
 		time.Sleep(3 * time.Hour) // all is silent, and a new stream begins each 90 s
 		for range 180 {
@@ -303,7 +325,7 @@ func TestLogIsCalm(t *testing.T) {
 		if lines, text := since(); lines > 0 {
 			s.Errorf("nothing is wrong, and the log has:\n%s", text)
 		}
-		s.SetAvailable(false)
+		outage()
 		time.Sleep(3 * time.Hour)
 		if lines, text := since(); lines != 2 || strings.Count(text, "level=WARN") != 2 {
 			s.Errorf("in an outage, want a line of each of two streams:\n%s", text)
@@ -317,7 +339,7 @@ func TestLogIsCalm(t *testing.T) {
 		if lines, text := since(); lines > 0 {
 			s.Errorf("all is well again, and the log has:\n%s", text)
 		}
-		s.SetAvailable(false)
+		outage()
 		time.Sleep(3 * time.Hour)
 		if lines, text := since(); lines != 2 || strings.Count(text, "level=WARN") != 2 {
 			s.Errorf("in the same outage again, want a line of each of two streams:\n%s", text)
@@ -330,15 +352,12 @@ func TestLogOfAWatchThatIsRefused(t *testing.T) {
 	var log logBuffer
 	c := kubejwttest.NewCluster(t)
 	inner := c.Transport()
-	transport := roundTrip(func(r *http.Request) (*http.Response, error) {
-		switch query := r.URL.Query(); {
-		case query.Get("sendInitialEvents") != "":
-			return answer(r, http.StatusUnprocessableEntity, nil), nil
-		case query.Get("watch") != "":
+	transport := withoutWatchList(roundTrip(func(r *http.Request) (*http.Response, error) {
+		if r.URL.Query().Get("watch") != "" {
 			return answer(r, http.StatusForbidden, nil), nil
 		}
 		return inner.RoundTrip(r)
-	})
+	}))
 	synctest.Test(t, func(t *testing.T) {
 		s := newService(t, c, revocation.Options{Logger: log.logger(), Transport: transport})
 		defer s.run()()
@@ -621,17 +640,12 @@ func TestSilence(t *testing.T) {
 
 // A stream that tells of nothing is kept by its bookmarks, and what is known is fresh.
 func TestBookmarksKeepAStream(t *testing.T) {
-	for name, code := range map[string]int{"WatchList": 0, "no WatchList": http.StatusUnprocessableEntity} {
+	for name, with := range map[string]func(http.RoundTripper) http.RoundTripper{
+		"WatchList": withWatchList, "no WatchList": withoutWatchList,
+	} {
 		c := kubejwttest.NewCluster(t)
-		inner := c.Transport()
-		transport := roundTrip(func(r *http.Request) (*http.Response, error) {
-			if code != 0 && r.URL.Query().Get("sendInitialEvents") != "" {
-				return answer(r, code, nil), nil
-			}
-			return inner.RoundTrip(r)
-		})
 		synctest.Test(t, func(t *testing.T) {
-			s := newService(t, c, revocation.Options{Transport: transport})
+			s := newService(t, c, revocation.Options{Transport: with(c.Transport())})
 			defer s.run()()
 			synctest.Wait()
 			for range 25 { // API servers end each stream after 30 min or more
@@ -799,30 +813,38 @@ func TestWithoutWatchList(t *testing.T) {
 	c := kubejwttest.NewCluster(t)
 	inner := c.Transport()
 	var pages, watches atomic.Int64
-	options := revocation.Options{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+	options := revocation.Options{Transport: withoutWatchList(roundTrip(func(r *http.Request) (*http.Response, error) {
 		query := r.URL.Query()
 		switch {
-		case query.Get("sendInitialEvents") != "":
-			return answer(r, http.StatusUnprocessableEntity, nil), nil
 		case query.Get("watch") != "":
 			watches.Add(1)
+			if strings.Contains(r.URL.Path, "/pods") {
+				c.DeletePod("shop", "f")
+			}
 		case query.Get("resourceVersion") != "":
 			t.Errorf("a list of a resource version: %s", r.URL)
+		case query.Get("limit") != "500":
+			t.Errorf("a list that is not in pages of 500: %s", r.URL)
 		case strings.Contains(r.URL.Path, "/pods"):
 			pages.Add(1)
 			query.Set("limit", "2")
 			r.URL.RawQuery = query.Encode()
 		}
 		return inner.RoundTrip(r)
-	})}
+	}))}
 	synctest.Test(t, func(t *testing.T) {
 		s := newService(t, c, options)
 		tokens := make(map[string]string)
-		for _, name := range []string{"a", "b", "c", "d", "e"} {
+		for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
 			tokens[name] = s.Mint(ofPod(name))
 		}
 		defer s.run()()
+		start := time.Now()
+		if err := s.watcher.Ready(t.Context()); err != nil || time.Since(start) != 0 {
+			t.Errorf("Ready after the list: %v after %v", err, time.Since(start))
+		}
 		synctest.Wait()
+		s.expect("deleted between the list and the watch", tokens["f"], revoked)
 		if stats := s.watcher.Stats(); stats.Pods != 5 || stats.ServiceAccounts != 1 || stats.Lists != 2 || pages.Load() != 3 || watches.Load() != 2 {
 			t.Errorf("%+v, %d pages, %d watches", stats, pages.Load(), watches.Load())
 		}
@@ -839,6 +861,70 @@ func TestWithoutWatchList(t *testing.T) {
 		s.expect("deleted in silence", tokens["c"], revoked)
 		s.expect("still there", tokens["a"], accepted)
 	})
+}
+
+// A countedBody is open until it is closed.
+type countedBody struct {
+	io.ReadCloser
+	open *atomic.Int64
+	once sync.Once
+}
+
+func (b *countedBody) Close() error {
+	b.once.Do(func() { b.open.Add(-1) })
+	return b.ReadCloser.Close()
+}
+
+// Of attempts that have ended nothing is left: neither a body nor a request.
+func TestAttemptsLeaveNothing(t *testing.T) {
+	for name, with := range map[string]func(http.RoundTripper) http.RoundTripper{
+		"WatchList": withWatchList, "no WatchList": withoutWatchList,
+	} {
+		c := kubejwttest.NewCluster(t)
+		inner := with(c.Transport())
+		var open atomic.Int64
+		var mu sync.Mutex
+		var requests []context.Context
+		transport := roundTrip(func(r *http.Request) (*http.Response, error) {
+			mu.Lock()
+			requests = append(requests, r.Context())
+			mu.Unlock()
+			response, err := inner.RoundTrip(r)
+			if err == nil {
+				open.Add(1)
+				response.Body = &countedBody{ReadCloser: response.Body, open: &open}
+			}
+			return response, err
+		})
+		synctest.Test(t, func(t *testing.T) {
+			s := newService(t, c, revocation.Options{Transport: transport})
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() { ended <- s.watcher.Run(ctx) }()
+			for range 5 {
+				time.Sleep(time.Minute)
+				s.CutWatches()
+			}
+			time.Sleep(time.Second)
+			going := 0
+			mu.Lock()
+			for _, request := range requests {
+				if request.Err() == nil {
+					going++
+				}
+			}
+			mu.Unlock()
+			// Without WatchList, the same context serves three requests of each stream.
+			if streams := int64(2); open.Load() != streams || going > 3*int(streams) || len(requests) < 12 {
+				t.Errorf("%s: of %d requests %d go on, and %d bodies are open: want those of two streams", name, len(requests), going, open.Load())
+			}
+			cancel()
+			<-ended
+			if open.Load() != 0 {
+				t.Errorf("%s: %d bodies are open after Run", name, open.Load())
+			}
+		})
+	}
 }
 
 // Which streams there are, and whose tokens they tell about.
@@ -1044,6 +1130,45 @@ func TestOverTLS(t *testing.T) {
 	eventually(t, "the deletion is seen after a cut", func() bool {
 		return w.Stats().Gone > 1 || w.Stats().Lists > 2 && outcome(token) != undecided
 	})
+}
+
+// After Run no connection is left.
+func TestRunClosesItsConnections(t *testing.T) {
+	var open atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed:
+			open.Add(-1)
+		}
+	}
+	server.StartTLS()
+	defer server.Close()
+	roots := filepath.Join(t.TempDir(), "ca.crt")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(roots, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w, err := revocation.New(revocation.Options{
+		ServiceAccounts: []string{"shop/api"}, APIServer: server.URL, CAFile: roots, WhenStale: revocation.Refuse,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- w.Run(ctx) }()
+	eventually(t, "both streams are refused", func() bool { return w.Stats().Failures >= 2 })
+	if err := w.Stats().LastError; !strings.Contains(errText(err), "status 500") || open.Load() == 0 {
+		t.Errorf("%v, and %d connections are open: want an answer, and a connection", err, open.Load())
+	}
+	cancel()
+	<-ended
+	eventually(t, "connections are closed", func() bool { return open.Load() == 0 })
 }
 
 func errText(err error) string {
