@@ -210,7 +210,7 @@ func (d *decoder) metadata(o *object) error {
 // null has none.
 func (d *decoder) members(take func(name string) error) error {
 	start, err := d.Token()
-	if err != nil || start == nil {
+	if start == nil { // null, or an error
 		return d.plain(err)
 	}
 	if start != json.Delim('{') {
@@ -225,7 +225,7 @@ func (d *decoder) members(take func(name string) error) error {
 			return err
 		}
 	}
-	return d.delim('}')
+	return d.end()
 }
 
 // skip reads a value of any kind and drops it.
@@ -300,7 +300,7 @@ func readList(from io.Reader, put func(*object) error) (resourceVersion, next st
 
 func (d *decoder) items(put func(*object) error) error {
 	start, err := d.Token()
-	if err != nil || start == nil { // null: no items
+	if start == nil { // null: no items, or an error
 		return d.plain(err)
 	}
 	if start != json.Delim('[') {
@@ -316,13 +316,11 @@ func (d *decoder) items(put func(*object) error) error {
 			return err
 		}
 	}
-	return d.delim(']')
+	return d.end()
 }
 
-func (d *decoder) delim(want json.Delim) error {
-	got, err := d.Token()
-	if err == nil && got != want {
-		return errForeign
-	}
+// end reads the end of an object or an array. encoding/json allows no other there.
+func (d *decoder) end() error {
+	_, err := d.Token()
 	return d.plain(err)
 }
