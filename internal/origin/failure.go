@@ -64,9 +64,10 @@ func (c *Client) harmless(request *http.Request, err error) error {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return errors.New("no answer within the time allowed")
-	case isUnknown && leaks(unknown, request):
-		return fmt.Errorf("%w: is %sCAFile the CA of this server?", x509.UnknownAuthorityError{}, c.prefix)
 	case isUnknown:
+		if leaks(unknown, request) {
+			unknown = x509.UnknownAuthorityError{}
+		}
 		return fmt.Errorf("%w: is %sCAFile the CA of this server?", tamed{unknown}, c.prefix)
 	case c.given != nil:
 		return c.ofTransport(request, err)
@@ -100,8 +101,8 @@ type tamed struct{ error }
 func (e tamed) Unwrap() error { return e.error }
 
 func (e tamed) Error() string {
-	wrong, ok := errors.AsType[x509.HostnameError](e.error)
-	if ok && wrong.Certificate != nil && len(wrong.Certificate.DNSNames) > 0 && net.ParseIP(wrong.Host) == nil {
+	wrong, _ := errors.AsType[x509.HostnameError](e.error)
+	if wrong.Certificate != nil && len(wrong.Certificate.DNSNames) > 0 && net.ParseIP(wrong.Host) == nil {
 		return fmt.Sprintf("tls: failed to verify certificate: x509: certificate is valid for %s, not %s",
 			quote.List(wrong.Certificate.DNSNames), wrong.Host)
 	}
@@ -144,7 +145,7 @@ func leaks(err error, request *http.Request) bool {
 func holdsQuery(text, query string) bool {
 	const long = 8 // bytes; shorter values are words and numbers
 	for word := range strings.FieldsSeq(text) {
-		if _, rest, isURL := strings.Cut(word, "://"); isURL && strings.Contains(rest, "?") {
+		if _, rest, _ := strings.Cut(word, "://"); strings.Contains(rest, "?") {
 			return true
 		}
 	}

@@ -99,6 +99,70 @@ func TestHarmless(t *testing.T) {
 	}
 }
 
+// A query may be a signature. Neither it nor one of its longer values is told.
+func TestLeaksOfQueries(t *testing.T) {
+	const query = "v=1&seven=1234567&eight=12345678&sig=%2Fsignature"
+	for text, want := range map[string]bool{
+		"down":                              false,
+		"is it down? ask":                   false,
+		"Get https://b.example/keys: down":  false,
+		"Get https://b.example/keys?x":      true,
+		"asked for " + query:                true,
+		"sig is %2Fsignature":               true,
+		"sig is /signature":                 true,
+		"status 1":                          false,
+		"1234567 tries":                     false,
+		"12345678 tries":                    true,
+		"x509: unknown, eyJhbGciOiJSUzI1Ni": true,
+	} {
+		request := &http.Request{URL: mustParse(t, "https://a.example/keys?"+query).url}
+		if got := leaks(errors.New(text), request); got != want {
+			t.Errorf("%s: %t, want %t", text, got, want)
+		}
+	}
+	short := &http.Request{URL: mustParse(t, "https://a.example/keys?a=b").url}
+	if !leaks(errors.New("asked for a=b"), short) {
+		t.Error("a short query is told")
+	}
+	// The reason is told without the URL, unless that has the secret too.
+	given := &Client{prefix: "Config.", given: http.DefaultTransport}
+	for _, tt := range []struct{ err, want string }{
+		{"down", "Config.Transport: down"},
+		{"asked for a=b", "Config.Transport failed, with an error that quotes the request or the answer"},
+	} {
+		about := &url.Error{Op: "Get", URL: short.URL.String(), Err: errors.New(tt.err)}
+		if got := given.harmless(short, about).Error(); got != tt.want {
+			t.Errorf("%v: %s, want %s", about, got, tt.want)
+		}
+	}
+	plain := &url.Error{Op: "Get", URL: "https://a.example/keys", Err: errors.New("down")}
+	if got, want := given.harmless(short, plain).Error(), `Config.Transport: Get "https://a.example/keys": down`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// The names are quoted, and the error is found by errors.As as before.
+func TestHostnames(t *testing.T) {
+	named := &x509.Certificate{DNSNames: []string{"b.example", "\x1b[2J"}, IPAddresses: []net.IP{net.IPv4(10, 0, 0, 1)}}
+	for _, tt := range []struct {
+		err  x509.HostnameError
+		want string
+	}{
+		{x509.HostnameError{Certificate: named, Host: "a.example"},
+			`tls: failed to verify certificate: x509: certificate is valid for "b.example", "\x1b[2J", not a.example`},
+		{x509.HostnameError{Certificate: named, Host: "10.0.0.2"},
+			"tls: failed to verify certificate: x509: certificate is valid for 10.0.0.1, not 10.0.0.2"},
+		{x509.HostnameError{Certificate: new(x509.Certificate), Host: "a.example"},
+			"tls: failed to verify certificate: x509: certificate is not valid for any names, but wanted to match a.example"},
+	} {
+		ours := &Client{prefix: "Config."}
+		got := ours.harmless(new(http.Request), &tls.CertificateVerificationError{Err: tt.err})
+		if found, ok := errors.AsType[x509.HostnameError](got); got.Error() != tt.want || !ok || found.Host != tt.err.Host {
+			t.Errorf("%v, %t, want %s", got, ok, tt.want)
+		}
+	}
+}
+
 func TestViaProxy(t *testing.T) {
 	through := func(proxy *url.URL, err error) func(*http.Request) (*url.URL, error) {
 		return func(*http.Request) (*url.URL, error) { return proxy, err }
