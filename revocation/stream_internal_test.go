@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/iotest"
 )
 
 // endless repeats a text for ever and counts what was read of it.
@@ -130,6 +131,10 @@ func TestShortener(t *testing.T) {
 }
 
 func TestEvents(t *testing.T) {
+	nested := func(depth int) string {
+		const before, after = `{"type":"ADDED","object":{"metadata":{"managedFields":`, `,"uid":"u"}}}`
+		return before + strings.Repeat("[", depth) + strings.Repeat("]", depth) + after
+	}
 	const meta = `"apiVersion":"meta.k8s.io/v1","kind":"PartialObjectMetadata"`
 	for _, tt := range []struct {
 		line string
@@ -156,6 +161,8 @@ func TestEvents(t *testing.T) {
 		{`{"type":"BOOKMARK","object":{"metadata":{"annotations":{"a":"k8s.io/initial-events-end","b":"true"}}}}`, "BOOKMARK  0 false"},
 		{`{"type":"BOOKMARK","object":{"metadata":{"annotations":{"a":{"k8s.io/initial-events-end":"true"}}}}}`, "BOOKMARK  0 false"},
 		{`{"type":"ADDED","object":{"metadata":{"uid":"u","annotations":null}}}`, "ADDED u 0 false"},
+		{nested(maxDepth - 1), "ADDED u 0 false"},
+		{nested(maxDepth), "not what an API server writes"},
 		{`{"type":"ADDED","object":{"metadata":null}}`, "without a UID"},
 		{`{"type":"ADDED","object":[{"metadata":{"uid":"u"}}]}`, "not what an API server writes"},
 		{`{"type":"ADDED","object":{"metadata":{"uid":"u"]}}`, "not what an API server writes"},
@@ -164,6 +171,7 @@ func TestEvents(t *testing.T) {
 		{`{"type":"ADDED","object":{"metadata":{"uid":"u","deletionTimestamp":"secret"}}}`, "not what an API server writes"},
 		{`secret`, "not what an API server writes"},
 		{`{"type":"ADDED"`, "the stream broke off"},
+		{`{"type":"ADDED","object":{"metadata":{"labels":{"a":`, "the stream broke off"},
 		{``, "the API server ended the stream"},
 	} {
 		e, err := newDecoder(strings.NewReader(tt.line)).event()
@@ -180,8 +188,11 @@ func TestEvents(t *testing.T) {
 			got = err.Error()
 		}
 		if got != tt.want && (err == nil || !strings.Contains(got, tt.want)) || strings.Contains(got, "secret") {
-			t.Errorf("%s: %s: want %s", tt.line, got, tt.want)
+			t.Errorf("%.200s: %s: want %s", tt.line, got, tt.want)
 		}
+	}
+	if _, err := newDecoder(iotest.ErrReader(errors.New("secret"))).event(); fmt.Sprint(err) != "the stream broke off" {
+		t.Errorf("a network that fails between two events: %v: want the stream broke off", err)
 	}
 }
 
