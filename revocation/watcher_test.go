@@ -287,6 +287,10 @@ func TestTransportThatHangs(t *testing.T) {
 		cancel()
 		synctest.Wait()
 		s.expect("when the context has ended", token, undecided)
+		start := time.Now()
+		if err := s.watcher.Ready(t.Context()); !strings.Contains(errText(err), "Run has ended") || time.Since(start) != 0 {
+			t.Errorf("Ready when the context has ended: %v after %v: want to hear of it at once", err, time.Since(start))
+		}
 		select {
 		case err := <-ended:
 			t.Errorf("Run has ended before its goroutines: %v", err)
