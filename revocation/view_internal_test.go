@@ -264,6 +264,10 @@ func TestRoleOfOddNames(t *testing.T) {
 	if role := missingRole("", []accounts.Account{{Namespace: "*", Name: "*"}}); strings.Contains(role, "namespace") {
 		t.Errorf("of all namespaces:\n%s", role)
 	}
+	several := []accounts.Account{{Namespace: "shop", Name: "web"}, {Namespace: "prod", Name: "db"}, {Namespace: "shop", Name: "api"}}
+	if role := missingRole("shop", several); !strings.Contains(role, "resourceNames: [api, web]\n") {
+		t.Errorf("of several accounts, want those of the namespace, sorted:\n%s", role)
+	}
 	if role := missingRole("shop", []accounts.Account{{Namespace: "shop", Name: "*"}}); strings.Contains(role, "resourceNames") {
 		t.Errorf("of all accounts of a namespace:\n%s", role)
 	}
