@@ -306,7 +306,7 @@ func TestMutations(t *testing.T) {
 	for _, tt := range []struct{ name, file, old, new, test string }{
 		{"no gone set", "view.go", "if _, gone := v.gone[uid]; gone {", "if false {", "TestView"},
 		{"no gone set, by the model", "view.go", "if _, gone := v.gone[uid]; gone {", "if false {", "TestModel"},
-		{"asOf after the list", "follow.go", "s.complete(list, requested); err", "s.complete(list, requested.Add(time.Since(requested))); err", "TestSlowList"},
+		{"asOf after the list", "follow.go", "s.complete(list.live, requested); err", "s.complete(list.live, requested.Add(time.Since(requested))); err", "TestSlowList"},
 		{"resuming by resource version", "follow.go", resume, resumed, "TestModel"},
 		{"G = 0", "view.go", "clockSlack = time.Minute", "clockSlack time.Duration = 0", "TestModel"},
 		{"D = 0", "view.go", "deletionGrace = time.Minute", "deletionGrace time.Duration = 0", "TestTerminating"},
