@@ -1,6 +1,7 @@
 package pemfile
 
 import (
+	"crypto/x509"
 	"fmt"
 	"os"
 	"strings"
@@ -15,6 +16,10 @@ func TestParseRoots(t *testing.T) {
 		t.Fatal(err)
 	}
 	one := string(recorded)
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(recorded) {
+		t.Fatal("the recorded bundle has no certificate")
+	}
 	const odd = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 	for name, tt := range map[string]struct {
 		text string
@@ -41,6 +46,9 @@ func TestParseRoots(t *testing.T) {
 		parsed, err := ParseRoots([]byte(tt.text))
 		if (err == nil) != (tt.want == "") || !strings.Contains(fmt.Sprint(err), tt.want) || (parsed == nil) != (err != nil) {
 			t.Errorf("%s: %v: want %q", name, err, tt.want)
+		}
+		if err == nil && !parsed.Pool.Equal(pool) {
+			t.Errorf("%s: it has not the one certificate", name)
 		}
 	}
 }
