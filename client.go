@@ -38,7 +38,7 @@ func TokenFile(path string) oauth2.TokenSource { return tokenfile.New(path) }
 // Authorization header is an error.
 //
 // Errors of Base are returned as they are, except those that repeat the token, as the
-// answer of a service may do.
+// answer of a service may do, and those longer than 4 KiB.
 //
 // After a 401, the next request reads its [TokenFile] again: if keys were rotated,
 // there is a new token already. The refused request is not sent again.

@@ -392,6 +392,20 @@ func TestTransportErrorsAreWithoutToken(t *testing.T) {
 	}
 }
 
+// So much of an error is searched for the token. What is longer is not passed on.
+func TestTransportErrorsAreBounded(t *testing.T) {
+	for size, same := range map[int]bool{4 << 10: true, 4<<10 + 1: false} {
+		given := errors.New(strings.Repeat("a", size))
+		transport := &kubejwt.Transport{Source: secret, Origin: "https://a.example", Base: roundTrip(func(*http.Request) (*http.Response, error) {
+			return nil, given
+		})}
+		request := httptest.NewRequest("GET", "https://a.example/", nil)
+		if _, err := transport.RoundTrip(request); err == nil || (err == given) != same {
+			t.Errorf("an error of %d bytes: it is the same: %v, want %v", size, err == given, same)
+		}
+	}
+}
+
 // closed is a body that says whether it was closed.
 type closed struct {
 	io.Reader
