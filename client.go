@@ -86,7 +86,8 @@ func withoutToken(err error, bearer string) error {
 		return nil
 	}
 	if text := err.Error(); len(text) > most || quote.HoldsToken(text) || quote.HoldsPiece(text, bearer) {
-		return errors.New("kubejwt: Transport: the request failed, with an error that repeats the token or is very long")
+		return errors.New("kubejwt: Transport: the request failed, with an error that repeats the token or " +
+			"is very long")
 	}
 	return err
 }
