@@ -27,7 +27,8 @@ func (f fastest) keepServe(name string, result *benchfmt.Result) {
 }
 
 var servers = []bar{
-	{"bare", "a `net/http` handler that does nothing"},
+	{"bare", "a `net/http` handler that does nothing, without time limits"},
+	{"bare-limited", "the same, with the time limits of `kubejwt serve`"},
 	{"kubejwt-http", "`kubejwt serve`, over HTTP"},
 	{"kubejwt-grpc", "`kubejwt serve`, over gRPC"},
 	{"oauth2-proxy", "oauth2-proxy"},
@@ -36,7 +37,8 @@ var servers = []bar{
 func serveRatios() []ratio {
 	serve := cpuOf("kubejwt-http")
 	return []ratio{
-		{"CPU of `kubejwt serve` over HTTP / of a handler that does nothing", serve, cpuOf("bare"), 1.5, false},
+		{"CPU of `kubejwt serve` over HTTP / of a handler that does nothing, with the same time limits",
+			serve, cpuOf("bare-limited"), 1.5, false},
 		{"CPU of oauth2-proxy / of `kubejwt serve` over HTTP", cpuOf("oauth2-proxy"), serve, 5, true},
 	}
 }

@@ -222,7 +222,7 @@ These commands write all tables and the picture, from one run:
     cd internal/bench
     for run in {1..15}; do
       go test -run xxx -bench 'Verify|Refuse|Cores' -benchtime 100ms
-      go test -run xxx -bench Serve -benchtime 5000x
+      go test -run xxx -bench Serve -benchtime 20000x
     done | tee bench.out
     go run ./plot speed bench.out ../../docs/speed.md ../../docs/speed.svg
 
