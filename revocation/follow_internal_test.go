@@ -98,7 +98,7 @@ func TestRequestsWhileNothingLasts(t *testing.T) {
 		{"lists that are cut off", answer(200, ""), 10, 11, "the API server ended the stream"},
 		{"lists that do not end", endless, 5, 5, "nothing was heard for 1m30s"},
 		{"streams that end at once", answer(200, list), 12, 13, "the API server ended the stream"},
-		{"streams that end soon", standing(10 * time.Second), 12, 13, "the API server ended the stream"},
+		{"streams that end soon", standing(10 * time.Second), 11, 12, "the API server ended the stream"},
 		{"streams that end after a while", standing(10*time.Second + 1), 50, 60, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
