@@ -161,11 +161,8 @@ func TestReadyAwaitsRun(t *testing.T) {
 				time.Sleep(tt.runAfter)
 				ended <- s.watcher.Run(ctx)
 			}()
-			start := time.Now()
-			patient, giveUp := context.WithTimeout(t.Context(), tt.giveUp)
-			defer giveUp()
-			err := s.watcher.Ready(patient)
-			if waited := time.Since(start); waited != tt.waits {
+			waited, err := awaitReady(t, s.watcher, tt.giveUp)
+			if waited != tt.waits {
 				t.Errorf("%s: Ready waited %v: want %v", tt.name, waited, tt.waits)
 			}
 			if tt.err == "" && err != nil || tt.err != "" && (!errors.Is(err, kubejwt.ErrUndecided) || !strings.Contains(err.Error(), tt.err)) {
@@ -173,12 +170,21 @@ func TestReadyAwaitsRun(t *testing.T) {
 			}
 			cancel()
 			<-ended
-			start = time.Now()
-			if err := s.watcher.Ready(t.Context()); !strings.Contains(errText(err), "Run has ended") || time.Since(start) != 0 {
-				t.Errorf("%s: after Run: %v after %v", tt.name, err, time.Since(start))
+			if waited, err := awaitReady(t, s.watcher, time.Hour); !strings.Contains(errText(err), "Run has ended") || waited != 0 {
+				t.Errorf("%s: after Run: %v after %v", tt.name, err, waited)
 			}
 		})
 	}
+}
+
+// awaitReady calls Ready for a caller who gives up after so long.
+func awaitReady(t *testing.T, w *revocation.Watcher, giveUp time.Duration) (waited time.Duration, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), giveUp)
+	defer cancel()
+	start := time.Now()
+	err = w.Ready(ctx)
+	return time.Since(start), err
 }
 
 // Without a list there is no Ready, whoever gives up first.
@@ -203,12 +209,9 @@ func TestReadyWithoutAList(t *testing.T) {
 			defer cancel()
 			ended := make(chan error)
 			go func() { ended <- s.watcher.Run(ctx) }()
-			start := time.Now()
-			patient, giveUp := context.WithTimeout(t.Context(), tt.giveUp)
-			defer giveUp()
-			err := s.watcher.Ready(patient)
-			if !errors.Is(err, kubejwt.ErrUndecided) || !strings.HasSuffix(err.Error(), tt.err) || time.Since(start) != tt.waits {
-				t.Errorf("%s: %v after %v: want %q after %v", tt.name, err, time.Since(start), tt.err, tt.waits)
+			waited, err := awaitReady(t, s.watcher, tt.giveUp)
+			if !errors.Is(err, kubejwt.ErrUndecided) || !strings.HasSuffix(err.Error(), tt.err) || waited != tt.waits {
+				t.Errorf("%s: %v after %v: want %q after %v", tt.name, err, waited, tt.err, tt.waits)
 			}
 			cancel()
 			<-ended
