@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -20,6 +19,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/kubejwt/kubejwt"
+	"github.com/kubejwt/kubejwt/internal/testserver"
 )
 
 func TestTokenFile(t *testing.T) {
@@ -368,24 +368,11 @@ func TestTransportErrorsAreWithoutToken(t *testing.T) {
 		{"in a header", "HTTP/1.1 200 OK\r\nno colon " + signature + "\r\n\r\n", "repeats the token"},
 		{"4 KiB in front", strings.Repeat("A", 4096) + signature + "\r\n\r\n", "repeats the token"},
 	} {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		go func() {
-			connection, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			defer connection.Close()
-			connection.Read(make([]byte, 8192))
-			io.WriteString(connection, tt.answer)
-		}()
+		address := testserver.Raw(t, tt.answer)
 		base := new(http.Transport)
 		source := oauth2.StaticTokenSource(&oauth2.Token{AccessToken: token})
-		client := &http.Client{Transport: &kubejwt.Transport{Source: source, Origin: "http://" + listener.Addr().String(), Base: base}}
-		_, err = client.Get("http://" + listener.Addr().String())
-		listener.Close()
+		client := &http.Client{Transport: &kubejwt.Transport{Source: source, Origin: "http://" + address, Base: base}}
+		_, err := client.Get("http://" + address)
 		if err == nil || !strings.Contains(err.Error(), tt.want) || len(err.Error()) > 300 {
 			t.Errorf("%s: %.300v: want %s", tt.name, err, tt.want)
 		}

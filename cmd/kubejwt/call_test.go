@@ -25,6 +25,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kubejwt/kubejwt/internal/testserver"
 	"github.com/kubejwt/kubejwt/kubejwttest"
 )
 
@@ -143,21 +144,8 @@ func TestCallWithholdsTheTokenInStatusAndErrors(t *testing.T) {
 			"HTTP/1.1 200 %s\r\nContent-Length: 0\r\n\r\n", "%s\r\n\r\n", "HTTP/1.1 200 OK\r\nno colon %s\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n",
 			"HTTP/1.1 200 OK\r\nTransfer-Encoding: %s\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%s\r\n",
 		} {
-			listener, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			go func() {
-				connection, err := listener.Accept()
-				if err != nil {
-					return
-				}
-				defer connection.Close()
-				connection.Read(make([]byte, 8192))
-				fmt.Fprintf(connection, answer, secret)
-			}()
-			r := kubejwtWith(t, "", "call", "-token-file", file, "http://"+listener.Addr().String())
-			listener.Close()
+			address := testserver.Raw(t, fmt.Sprintf(answer, secret))
+			r := kubejwtWith(t, "", "call", "-token-file", file, "http://"+address)
 			mustHoldNothingOf(t, token, r)
 			mustHoldNothingOf(t, encode("x" + token)[4:], r)
 			if length := len(r.out + r.errOut); length == 0 || length > maxMessage+100 {
